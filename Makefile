@@ -1,0 +1,54 @@
+# Two commands: `make demo` shows petlost at work, `make test` checks all of it. Both set up .venv first; again they are quick.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PYTHONWARNINGS := ignore
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test setup lab clean lock sync
+
+demo: .venv/core
+	petlost demo
+
+test: .venv/dev
+	timeout 300 pytest -q tests/test_in_sync.py
+	timeout 1500 nbdev_test
+	timeout 900 pytest -q tests --ignore tests/test_in_sync.py
+
+setup: .venv/dev
+
+lab: .venv/dev
+	jupyter lab nbs
+
+# What a search needs, without torch: about a tenth of the whole.
+.venv/core: settings.ini setup.py requirements.lock | .venv/uv
+	$(BIN)/uv pip install -q -c requirements.lock -e .
+	touch $@
+
+# Everything, exactly as locked.
+.venv/dev: settings.ini setup.py requirements.lock | .venv/uv
+	$(BIN)/uv pip install -q -r requirements.lock
+	$(BIN)/uv pip install -q --no-deps -e .
+	touch $@ .venv/core
+
+.venv/uv:
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9,<1'
+	touch $@
+
+# Choose versions anew within the bounds of settings.ini.
+lock: .venv/uv
+	$(BIN)/uv pip compile -q setup.py --extra dev --no-header --no-annotate -o requirements.lock
+
+# The first page is a notebook like the others; its links are relative to nbs/.
+README.md: nbs/index.ipynb | .venv/dev
+	jupyter nbconvert --log-level=ERROR --to markdown --stdout $< | cat -s \
+		| awk '/^```/ {open = !open; if (open && $$0 == "```") $$0 = "```python"} {print}' \
+		| sed -E 's#\]\(([0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
+
+# Notebooks to modules and README, ready to commit.
+sync: .venv/dev
+	nbdev_export && nbdev_clean
+	$(MAKE) -B README.md -o .venv/dev
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .pytest_cache _docs _proc
