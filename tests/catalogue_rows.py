@@ -1,0 +1,13 @@
+"""Rows for catalogue tests; imported by the tests and by the processes they start, so it imports little."""
+import numpy as np
+
+from petlost.data import Report
+from petlost.index import Catalogue, CatalogueError, PhotoRow
+
+MODEL = dict(name='random', id='r', dim=16, calibration=None)
+
+def vector(key):
+    "The vector of a photo follows from its key, in every process."
+    return np.random.default_rng(int(key)).standard_normal(16)
+
+def photo(report, key, thumbnail=b'jpeg'): return PhotoRow(report, f'{key}.jpg', str(key), vector(key), thumbnail)

@@ -1,0 +1,281 @@
+"""A catalogue under attack: killed writers, full disks, damaged files, two writers, readers while it is written, and a model to compare with."""
+import os, random, shutil, signal, sqlite3, subprocess, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from petlost.data import SPECIES, STATUSES, Report, haversine_km
+from petlost.index import Catalogue, CatalogueError, PhotoRow
+
+sys.path.insert(0, str(Path(__file__).parent))
+from catalogue_rows import MODEL, photo, vector
+
+def brute(rows, queries, k, keep=lambda report: True):
+    "Reports of `rows` (report, key) in the order that comparing everything gives."
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+    reports = sorted({r for r, _ in rows if keep(r)})
+    of = {r: np.stack([unit(vector(key)).astype(np.float32).astype(np.float16).astype(float) for o, key in rows if o == r]) for r in reports}
+    score = {r: np.mean((unit(queries) @ of[r].T).max(axis=1)) for r in reports}
+    return sorted(score, key=lambda r: -score[r])[:k]
+
+def python(code, *args, **kw):
+    "Start `code` in a process of its own."
+    helpers = f'import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom catalogue_rows import *\n'
+    return subprocess.Popen([sys.executable, '-c', helpers + code, *map(str, args)], stdout=subprocess.PIPE, text=True, **kw)
+
+# --- killed writers
+
+WRITER = '''
+import random
+folder, seed = sys.argv[1], int(sys.argv[2])
+rng = random.Random(seed)
+while True:
+    with Catalogue.open(folder, write=True) as cat:
+        for step in range(rng.randint(1, 12)):
+            report = f'r{rng.randint(0, 30)}'
+            if rng.random() < .3:
+                print('start remove', report, flush=True)
+                cat.remove(report)
+            else:
+                keys = [rng.randint(0, 10**9) for _ in range(rng.randint(1, 5))]
+                print('start add', report, *keys, flush=True)
+                cat.add([Report(report)], [photo(report, key) for key in keys])
+            print('done', flush=True)
+'''
+
+def replay(state, lines):
+    "Apply what a writer confirmed to `state`, a set of (report, key); also return the state if the last, unconfirmed step happened too."
+    after, pending = set(state), set(state)
+    for line in lines:
+        word, *rest = line.split()
+        if word == 'done': after = pending
+        elif rest[0] == 'remove': pending = {row for row in after if row[0] != rest[1]}
+        else: pending = after | {(rest[1], key) for key in rest[2:]}
+    return after, pending
+
+def test_kill_9_loses_nothing_that_was_confirmed(tmp_path):
+    Catalogue.create(tmp_path / 'c', MODEL).close()
+    state, rng, confirmed = set(), random.Random(4), 0
+    for round in range(8):
+        writer = python(WRITER, tmp_path / 'c', round)
+        lines = [writer.stdout.readline()]
+        time.sleep(rng.random() * .25)
+        writer.send_signal(signal.SIGKILL)
+        lines += writer.stdout.read().splitlines()
+        writer.wait()
+        whole = [line for line in lines if line.strip()]
+        confirmed += whole.count('done')
+        with Catalogue.open(tmp_path / 'c') as cat:
+            assert cat.keys() in replay(state, whole)
+            state = cat.keys()
+            query = vector(round)[None]
+            assert [h.report for h in cat.search(query, k=50)] == brute(state, query, 50)
+    print(f'{confirmed} confirmed steps, 8 kills')
+    assert confirmed > 50
+
+# --- a model to compare with
+
+REPORTS = st.sampled_from([f'r{i}' for i in range(6)])
+FACTS = st.fixed_dictionaries(dict(species=st.sampled_from([None, *SPECIES[:2]]), status=st.sampled_from([None, *STATUSES]),
+                                   place=st.sampled_from([None, (41.9, 12.5), (41.9, 12.6), (45.5, 9.2)]),
+                                   seen_at=st.sampled_from([None, '2026-01-01T00:00:00Z', '2026-02-01T12:00:00Z', '2026-03-01T00:00:00Z'])))
+
+class Against(RuleBasedStateMachine):
+    "The catalogue must agree with two dicts, whatever is done to it, in any order."
+    @initialize()
+    def create(self):
+        self.home = Path(tempfile.mkdtemp())
+        self.cat = Catalogue.create(self.home / 'c', MODEL)
+        self.reports, self.rows = {}, {}
+
+    def teardown(self):
+        if hasattr(self, 'cat'): self.cat.close(); shutil.rmtree(self.home)
+
+    @rule(report=REPORTS, facts=FACTS, keys=st.lists(st.integers(0, 40), max_size=4))
+    def add(self, report, facts, keys):
+        lat, lon = facts['place'] or (None, None)
+        keys = [100 * int(report[1:]) + key for key in keys]  # no two reports tie
+        self.reports[report] = Report(report, facts['species'], facts['status'], lat, lon, facts['seen_at'])
+        new = {(report, str(key)) for key in keys} - set(self.rows)
+        assert self.cat.add([self.reports[report]], [photo(report, key) for key in keys]) == len(new)
+        self.rows |= dict.fromkeys(new)
+
+    @rule(report=REPORTS)
+    def remove(self, report):
+        assert self.cat.remove(report) == (report in self.reports)
+        self.reports.pop(report, None)
+        self.rows = {row: None for row in self.rows if row[0] != report}
+
+    @rule()
+    def reopen(self):
+        self.cat.close()
+        self.cat = Catalogue.open(self.home / 'c', write=True)
+
+    @rule(at=st.floats(0, 1, exclude_max=True), cut=st.booleans())
+    def damage_the_file(self, at, cut):
+        self.cat.close()
+        file = self.home / 'c' / 'catalogue.vectors'
+        if file.exists() and file.stat().st_size:
+            data = bytearray(file.read_bytes())
+            data[int(at * len(data))] ^= 16
+            file.write_bytes(data[:int(at * len(data))] if cut else data)
+        self.cat = Catalogue.open(self.home / 'c', write=True)
+
+    @rule(seed=st.integers(0, 1000), q=st.integers(1, 3), k=st.integers(1, 8), species=st.sampled_from([None, 'dog', 'cat']),
+          status=st.sampled_from([None, *STATUSES]), within=st.sampled_from([None, 0, 10, 1000]), since=st.sampled_from([None, '2026-02-01']),
+          until=st.sampled_from([None, '2026-02-01']), hidden=st.sets(REPORTS, max_size=2))
+    def search(self, seed, q, k, species, status, within, since, until, hidden):
+        queries, near = np.random.default_rng(seed).standard_normal((q, 16)), (41.9, 12.5)
+        def keep(report):
+            r = self.reports[report]
+            return all([species in (None, r.species), status in (None, r.status), report not in hidden,
+                        within is None or r.lat is not None and haversine_km(*near, r.lat, r.lon) <= within,
+                        since is None or r.seen_at is not None and r.seen_at >= '2026-02-01',
+                        until is None or r.seen_at is not None and r.seen_at < '2026-02-02'])
+        hits = self.cat.search(queries, k, species, status, near, within, since, until, hidden)
+        assert [h.report for h in hits] == brute(self.rows, queries, k, keep)
+        assert all((h.report, h.photos[0][:-4]) in self.rows and h.photo == h.photos[0] for h in hits)
+
+    @invariant()
+    def same_content(self):
+        if not hasattr(self, 'cat'): return
+        assert self.cat.keys() == set(self.rows) and self.cat.reports() == self.reports
+        assert self.cat.counts() == dict(reports=len(self.reports), photos=len(self.rows))
+
+Against.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True, database=None,
+                                     suppress_health_check=list(HealthCheck))
+TestAgainstModel = Against.TestCase
+
+# --- full disks
+
+def test_database_full_keeps_what_was_confirmed(tmp_path):
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat:
+        cat._db.execute('PRAGMA max_page_count = 120')
+        added = 0
+        with pytest.raises(CatalogueError, match='cannot write the catalogue: database or disk is full'):
+            for added in range(10_000): cat.add([Report(f'r{added}')], [photo(f'r{added}', added, bytes(3000)), photo(f'r{added}', 10**6 + added)])
+        assert added > 10 and cat.counts() == dict(reports=added, photos=2 * added)
+        assert len(cat.search(vector(1), k=10_000)) == added
+    with Catalogue.open(tmp_path / 'c', write=True) as cat:
+        assert cat.add([Report('later')], [photo('later', 5)]) == 1, 'space again, and it goes on'
+
+def test_no_room_for_the_file_of_vectors_is_no_fault(tmp_path):
+    code = '''
+import resource
+cat = Catalogue.create(sys.argv[1], MODEL | dict(dim=4096))
+cat.add([Report(f'r{i}') for i in range(50)], [PhotoRow(f'r{i}', 'a.jpg', 'k', np.random.randn(4096)) for i in range(50)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+cat.close()
+print('closed')
+'''
+    assert python(code, tmp_path / 'c').communicate()[0].strip() == 'closed'
+    assert not list((tmp_path / 'c').glob('catalogue.vectors*')) and not list((tmp_path / 'c').glob('catalogue.new*'))
+    with Catalogue.open(tmp_path / 'c') as cat: assert len(cat.search(np.ones(4096), k=100)) == 50
+
+# --- several processes
+
+def test_one_writer_at_a_time_and_a_dead_one_does_not_count(tmp_path):
+    Catalogue.create(tmp_path / 'c', MODEL).close()
+    other = python("cat = Catalogue.open(sys.argv[1], write=True); print('in', flush=True); sys.stdin.read()", tmp_path / 'c', stdin=subprocess.PIPE)
+    assert other.stdout.readline() == 'in\n'
+    with pytest.raises(CatalogueError, match='another process is writing'): Catalogue.open(tmp_path / 'c', write=True)
+    other.kill(); other.communicate()
+    with Catalogue.open(tmp_path / 'c', write=True) as cat:
+        with pytest.raises(CatalogueError, match='another process is writing'): Catalogue.open(tmp_path / 'c', write=True)
+        assert cat.add([Report('r')], [photo('r', 1)]) == 1
+
+def test_readers_see_whole_transactions_while_it_is_written(tmp_path):
+    code = '''
+with Catalogue.open(sys.argv[1], write=True) as cat:
+    for i in range(60):
+        cat.add([Report(f'r{i}')], [photo(f'r{i}', 3 * i + j) for j in range(3)])
+        if i % 5 == 4: cat.remove(f'r{i - 2}')
+'''
+    Catalogue.create(tmp_path / 'c', MODEL).close()
+    with Catalogue.open(tmp_path / 'c') as cat:
+        writer, seen = python(code, tmp_path / 'c'), set()
+        while writer.poll() is None:
+            hits = cat.search(vector(9), k=100)
+            seen.add(len(hits))
+            assert all(len(h.photos) == 3 for h in hits)
+        assert writer.returncode == 0 and len(cat.search(vector(9), k=100)) == 48
+    assert len(seen) > 3, 'the reader saw it grow'
+
+def test_a_folder_that_may_not_be_written(tmp_path):
+    home = Path(tempfile.mkdtemp())
+    code = '''
+import os
+import mmap; vector(3)  # loaded while the interpreter's own files can still be read
+if os.getuid() == 0: os.setgid(65534); os.setuid(65534)
+with Catalogue.open(sys.argv[1]) as cat: print(cat.search(vector(3), k=1)[0].report)
+try: Catalogue.open(sys.argv[1], write=True)
+except CatalogueError as e: print(str(e).rpartition(': ')[2])
+'''
+    try:
+        with Catalogue.create(home / 'c', MODEL) as cat: cat.add([Report(f'r{i}') for i in range(9)], [photo(f'r{i}', i) for i in range(9)])
+        home.chmod(0o755)
+        for file in (home / 'c').iterdir(): file.chmod(0o444)
+        (home / 'c').chmod(0o555)
+        assert python(code, home / 'c').communicate()[0].splitlines() == ['r3', 'the folder is read-only']
+    finally:
+        (home / 'c').chmod(0o755)
+        shutil.rmtree(home)
+
+def test_a_killed_writers_log_in_a_folder_that_may_not_be_written(tmp_path):
+    home = Path(tempfile.mkdtemp())
+    code = '''
+import os, signal
+cat = Catalogue.create(sys.argv[1], MODEL)
+cat.add([Report('r')], [photo('r', 1)])
+os.kill(os.getpid(), signal.SIGKILL)
+'''
+    reader = '''
+import os
+if os.getuid() == 0: os.setgid(65534); os.setuid(65534)
+try: Catalogue.open(sys.argv[1])
+except CatalogueError as e: print(str(e).rpartition(': ')[2])
+'''
+    try:
+        python(code, home / 'c').communicate()
+        home.chmod(0o755)
+        (home / 'c' / 'catalogue.db-shm').unlink()
+        (home / 'c').chmod(0o555)
+        assert python(reader, home / 'c').communicate()[0].startswith('its last writer was killed')
+        (home / 'c').chmod(0o755)
+        with Catalogue.open(home / 'c', write=True) as cat: assert cat.counts() == dict(reports=1, photos=1)
+    finally:
+        (home / 'c').chmod(0o755)
+        shutil.rmtree(home)
+
+def test_threads_share_a_catalogue(tmp_path):
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat, ThreadPoolExecutor(4) as pool:
+        def step(i):
+            cat.add([Report(f'r{i}')], [photo(f'r{i}', i)])
+            return cat.search(vector(i), k=1)[0].report
+        assert list(pool.map(step, range(80))) == [f'r{i}' for i in range(80)]
+
+def test_removed_bytes_leave_the_folder(tmp_path):
+    secret = bytes(range(256)) * 8
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat:
+        cat.add([Report(f'r{i}') for i in range(3)], [PhotoRow(f'r{i}', 'a.jpg', 'k', vector(i), secret if i == 1 else b'') for i in range(3)])
+        kept = (vector(1) / np.linalg.norm(vector(1))).astype(np.float32).astype(np.float16).tobytes()
+    assert all(any(needle in file.read_bytes() for file in (tmp_path / 'c').iterdir()) for needle in (secret, kept))
+    with Catalogue.open(tmp_path / 'c', write=True) as cat: cat.remove('r1')
+    assert not any(needle in file.read_bytes() for file in (tmp_path / 'c').iterdir() for needle in (secret[:256], kept))
+
+def test_damaged_database_is_one_line(tmp_path):
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat: cat.add([Report('r')], [photo('r', 1)])
+    file = tmp_path / 'c' / 'catalogue.db'
+    with sqlite3.connect(file) as db: db.execute('UPDATE vectors SET vector = x\'0011\'')
+    (tmp_path / 'c' / 'catalogue.vectors').unlink()
+    with Catalogue.open(tmp_path / 'c') as cat, pytest.raises(CatalogueError, match='damaged: a vector has the wrong length'): cat.search(vector(1))
+    data = bytearray(file.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    file.write_bytes(data)
+    with pytest.raises(CatalogueError) as e:
+        with Catalogue.open(tmp_path / 'c') as cat: cat.search(vector(1))
+    assert '\n' not in str(e.value) and str(tmp_path) in str(e.value)
