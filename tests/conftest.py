@@ -1,0 +1,17 @@
+"Real photos, where there are any: they are not part of the repository, and every test passes without them."
+import os
+from pathlib import Path
+import pytest
+
+@pytest.fixture(scope='session')
+def real_photos() -> Path:
+    "The folder of development photos: `PETLOST_PHOTOS`, or `shared/photos` beside the checkout."
+    folder = Path(os.environ.get('PETLOST_PHOTOS') or Path(__file__).parents[2] / 'shared' / 'photos')
+    if not folder.is_dir(): pytest.skip('no real photos here')
+    return folder
+
+@pytest.fixture(scope='session')
+def drawn(tmp_path_factory) -> Path:
+    "The list of a small drawn catalogue: 8 pets, each with a lost and a found report of one photo."
+    from petlost.sample import sample_catalogue
+    return sample_catalogue(tmp_path_factory.mktemp('drawn'), n_pets=8, photos=2, seed=5)
