@@ -5,31 +5,31 @@
 # %% auto #0
 __all__ = ['Catalogue', 'Hit', 'CatalogueError', 'PhotoRow']
 
-# %% ../nbs/05_index.ipynb #7c2c81dc
+# %% ../nbs/05_index.ipynb #1c801a3c
 import json, os, sqlite3, struct, uuid, zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# %% ../nbs/05_index.ipynb #8ddfc81a
+# %% ../nbs/05_index.ipynb #b19f170b
 import faiss
 import numpy as np
 from fastcore.basics import patch
 from .data import Report, haversine_km, parse_place, parse_species, parse_status, parse_time
 from .store import CatalogueError, PhotoRow, Store, sync_folder, unit_rows
 
-# %% ../nbs/05_index.ipynb #c1e1e3c6
+# %% ../nbs/05_index.ipynb #9ebcea53
 _all_ = ['CatalogueError', 'PhotoRow']
 
-# %% ../nbs/05_index.ipynb #19d8dcaa
+# %% ../nbs/05_index.ipynb #697fe77c
 def _new_index(
     dim: int, # length of a vector
 ) -> faiss.Index: # empty, inner product
     "An exact FAISS index over float16 vectors."
     return faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
-# %% ../nbs/05_index.ipynb #c2289998
+# %% ../nbs/05_index.ipynb #90e73af1
 def _codes(
     index: faiss.Index, # from `_new_index`
 ) -> np.ndarray: # uint8 [n, 2 * dim], a view
@@ -37,10 +37,10 @@ def _codes(
     shape = index.ntotal, index.code_size
     return faiss.rev_swig_ptr(index.codes.data(), shape[0] * shape[1]).reshape(shape) if shape[0] else np.zeros(shape, np.uint8)
 
-# %% ../nbs/05_index.ipynb #418a0bb0
+# %% ../nbs/05_index.ipynb #d1d9d427
 _HEADER = struct.Struct('<8s16sqqI')
 
-# %% ../nbs/05_index.ipynb #090f1193
+# %% ../nbs/05_index.ipynb #fc5e67f7
 def _write_vectors(
     path: Path,          # file to replace
     stamp: bytes,        # 16 bytes, also kept in SQLite
@@ -65,7 +65,7 @@ def _write_vectors(
         sync_folder(path.parent)
     finally: new.unlink(missing_ok=True)
 
-# %% ../nbs/05_index.ipynb #5db466cc
+# %% ../nbs/05_index.ipynb #2a3d6c45
 def _read_vectors(
     path: Path,    # file from `_write_vectors`
     stamp: bytes,  # the stamp it must carry
@@ -82,7 +82,7 @@ def _read_vectors(
     if n: index.add_sa_codes(body[8 * n:].reshape(n, width))
     return index, body[:8 * n].view(np.int64).copy()
 
-# %% ../nbs/05_index.ipynb #4bbf96cc
+# %% ../nbs/05_index.ipynb #d0834d0c
 class Catalogue(Store):
     "A store that can be searched; `open` and `create` make one."
     def __init__(self,
@@ -102,7 +102,7 @@ class Catalogue(Store):
                 self._index = None
                 super().close()
 
-# %% ../nbs/05_index.ipynb #30fba9e0
+# %% ../nbs/05_index.ipynb #ceaf4d09
 @patch
 def _sync(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -120,7 +120,7 @@ def _sync(self: Catalogue,
     self._owner[np.searchsorted(self._ids, photos[:, 0])] = np.searchsorted(np.array([row[0] for row in rows]), photos[:, 1])
     self._generation = self._meta('generation')
 
-# %% ../nbs/05_index.ipynb #1330ce5b
+# %% ../nbs/05_index.ipynb #c8d2c6ec
 @patch
 def _load(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -140,7 +140,7 @@ def _load(self: Catalogue,
         self._ids = np.append(self._ids, [num for num, _ in batch])
     if not np.isin(nums, self._ids).all(): raise CatalogueError(f'{self.folder}: the catalogue is damaged: a photo has no vector')
 
-# %% ../nbs/05_index.ipynb #27ece682
+# %% ../nbs/05_index.ipynb #e486fec4
 @patch
 def _save_due(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -155,7 +155,7 @@ def _save_due(self: Catalogue,
     removed = saved['rows'] - (rows - tail)
     return self._repair or removed > 0 or tail > rows // 20 or stamp != saved['stamp'] and rows > 0
 
-# %% ../nbs/05_index.ipynb #b9480a30
+# %% ../nbs/05_index.ipynb #29365a65
 @patch
 def _save(self: Catalogue):
     "Write the file of vectors if that is due."
@@ -169,7 +169,7 @@ def _save(self: Catalogue):
         with self._writing() as db: db.execute("INSERT OR REPLACE INTO meta VALUES ('vectors', ?)", (json.dumps(saved),))
     except (OSError, CatalogueError): return
 
-# %% ../nbs/05_index.ipynb #a63d9852
+# %% ../nbs/05_index.ipynb #07ef3aae
 def _moment(
     text: str|None,  # a date or time
     end: bool=False, # does a bare date mean its last second?
@@ -179,7 +179,7 @@ def _moment(
     text = parse_time(text)
     return np.datetime64(text.rstrip('Z')) if text else None
 
-# %% ../nbs/05_index.ipynb #03fedf15
+# %% ../nbs/05_index.ipynb #ad08c420
 @patch
 def _allowed(self: Catalogue,
     species: str|None, status: str|None,     # exact facts
@@ -202,7 +202,7 @@ def _allowed(self: Catalogue,
     if within_km is not None: ok &= haversine_km(*parse_place(*near), *self._place.T) <= within_km
     return ok
 
-# %% ../nbs/05_index.ipynb #97198f7e
+# %% ../nbs/05_index.ipynb #dd463cb3
 @contextmanager
 def _one_thread() -> Iterator[None]:
     "Searches of one query gain nothing from OpenMP threads, and on a busy machine they wait for each other."
@@ -211,7 +211,7 @@ def _one_thread() -> Iterator[None]:
     try: yield
     finally: faiss.omp_set_num_threads(before)
 
-# %% ../nbs/05_index.ipynb #1cf3b91d
+# %% ../nbs/05_index.ipynb #ab85a068
 @patch
 def _scan(self: Catalogue,
     queries: np.ndarray, # float32 [q, dim], unit rows
@@ -219,11 +219,14 @@ def _scan(self: Catalogue,
     rows: np.ndarray,    # bool [n], rows that may be returned
 ) -> tuple[np.ndarray, np.ndarray]: # cosines [q, m] falling, and rows [q, m]
     "The `m` best allowed rows of each query."
-    bits = np.packbits(rows, bitorder='little')
+    bits, queries = np.packbits(rows, bitorder='little'), np.ascontiguousarray(queries, dtype=np.float32)
     selector = None if rows.all() else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-    with _one_thread(): return self._index.search(queries, m, params=selector)
+    cosines, found = np.empty((len(queries), m), np.float32), np.empty((len(queries), m), np.int64)
+    pointers = [faiss.swig_ptr(a) for a in (queries, cosines, found)]
+    with _one_thread(): self._index.search_c(len(queries), pointers[0], m, *pointers[1:], selector)
+    return cosines, found
 
-# %% ../nbs/05_index.ipynb #5ca54d9d
+# %% ../nbs/05_index.ipynb #b2a3e95e
 @patch
 def _score_reports(self: Catalogue,
     queries: np.ndarray,    # float32 [q, dim], unit rows
@@ -238,7 +241,7 @@ def _score_reports(self: Catalogue,
     np.maximum.at(by_row, found, cosines)
     return best.mean(axis=0), np.flatnonzero(rows), by_row[rows]
 
-# %% ../nbs/05_index.ipynb #e6cfa873
+# %% ../nbs/05_index.ipynb #589909d5
 @patch
 def _rank(self: Catalogue,
     queries: np.ndarray, # float32 [q, dim], unit rows
@@ -259,7 +262,7 @@ def _rank(self: Catalogue,
         m *= 8
     return np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0)
 
-# %% ../nbs/05_index.ipynb #6674967a
+# %% ../nbs/05_index.ipynb #afcd4c28
 @dataclass
 class Hit:
     "A report that looks like the query."
@@ -275,7 +278,7 @@ class Hit:
     photos: list[str]         # names of up to five photos, most alike first
     distance_km: float|None=None # from the place of the query, where both are known
 
-# %% ../nbs/05_index.ipynb #b4727bf4
+# %% ../nbs/05_index.ipynb #4248a2f0
 @patch
 def _probability(self: Catalogue,
     score: float, # of a report
@@ -285,7 +288,7 @@ def _probability(self: Catalogue,
     from petlost.evaluate import Calibration
     return float(Calibration.from_dict(self.model['calibration'])(score))
 
-# %% ../nbs/05_index.ipynb #60ac39fb
+# %% ../nbs/05_index.ipynb #add70b8c
 @patch
 def _hit(self: Catalogue,
     db: sqlite3.Connection,         # inside `_reading`
@@ -300,7 +303,7 @@ def _hit(self: Catalogue,
     score = float(np.clip(score, -1, 1))
     return Hit(r.id, score, self._probability(score), photos[0], r.species, r.status, r.lat, r.lon, r.seen_at, photos, km)
 
-# %% ../nbs/05_index.ipynb #90e736ff
+# %% ../nbs/05_index.ipynb #556dfa9e
 @patch
 def search(self: Catalogue,
     queries: np.ndarray,             # float [q, dim] or [dim]; several photos are one query pet
