@@ -6,24 +6,24 @@
 __all__ = ['app', 'Photos', 'Model', 'In', 'Species', 'Status', 'say', 'main', 'parse_near', 'parse_km', 'demo', 'index',
            'search', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'mine', 'serve', 'package', 'deploy']
 
-# %% ../nbs/07_cli.ipynb #d939848e
+# %% ../nbs/07_cli.ipynb #da69f1b4
 import json, os, sys, warnings
 from pathlib import Path
 from typing import Annotated
 
-# %% ../nbs/07_cli.ipynb #4fdf6522
+# %% ../nbs/07_cli.ipynb #a6d2639c
 import typer
 from typer import Argument, Option
 from typer.exceptions import TyperException
 
-# %% ../nbs/07_cli.ipynb #69f785e3
+# %% ../nbs/07_cli.ipynb #a2a856f0
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
                   help='Image search for lost and found pets.')
 
 @app.callback()
 def _petlost(): 'Image search for lost and found pets.'
 
-# %% ../nbs/07_cli.ipynb #62480267
+# %% ../nbs/07_cli.ipynb #1c53dc1f
 def say(
     text, # a line for the person at the terminal
 ):
@@ -34,7 +34,7 @@ def _report(problems):
     "Name everything that could not be used."
     for problem in problems: say(f'skipped {problem}')
 
-# %% ../nbs/07_cli.ipynb #c90c04f9
+# %% ../nbs/07_cli.ipynb #e0fae9f9
 def main(
     args: list[str]|None=None, # by default the command line
 ):
@@ -49,7 +49,7 @@ def main(
     except OSError as e: say(f'petlost: {e.filename or "cannot write"}: {(e.strerror or str(e)).lower()}'); code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
-# %% ../nbs/07_cli.ipynb #a4b165ce
+# %% ../nbs/07_cli.ipynb #59497894
 Photos = Annotated[Path, Argument(help='a folder of photos, or a CSV or Parquet list beside them')]
 Model = Annotated[str, Option('--model', help="a model's folder, petlost, lite0, transformer, colour-histogram or timm:<name>")]
 In = Annotated[Path, Option('--in', help='a catalogue')]
@@ -61,7 +61,7 @@ def _checked(parse):
         except ValueError as e: raise typer.BadParameter(str(e)) from None
     return check
 
-# %% ../nbs/07_cli.ipynb #170835e8
+# %% ../nbs/07_cli.ipynb #b9415b4f
 def _species(value):
     from petlost.data import parse_species
     return parse_species(value)
@@ -75,7 +75,7 @@ def _time(value):
     parse_time(value)
     return value
 
-# %% ../nbs/07_cli.ipynb #425ba883
+# %% ../nbs/07_cli.ipynb #b6374a71
 def parse_near(
     text: str|None, # 'LAT,LON' in degrees
 ) -> tuple[float, float]|None:
@@ -97,11 +97,11 @@ def parse_km(
     if not km > 0: raise ValueError(f'{text!r} is not a distance above zero')
     return km
 
-# %% ../nbs/07_cli.ipynb #412abf66
+# %% ../nbs/07_cli.ipynb #08dfda33
 Species = Annotated[str|None, Option('--species', callback=_checked(_species), help='dog, cat, rabbit, bird or other')]
 Status = Annotated[str|None, Option('--status', callback=_checked(_status), help='lost or found')]
 
-# %% ../nbs/07_cli.ipynb #b8fc2f4f
+# %% ../nbs/07_cli.ipynb #e530c123
 @app.command()
 def demo(
     out: Annotated[Path, Option(help='folder for photos, catalogue and results.html')]=Path('demo'),
@@ -114,7 +114,7 @@ def demo(
     _report(result.problems)
     print(f'{result}\nsee {result.page}')
 
-# %% ../nbs/07_cli.ipynb #03b88d87
+# %% ../nbs/07_cli.ipynb #89a85afc
 @app.command()
 def index(
     photos: Photos,
@@ -134,7 +134,7 @@ def index(
     if not done.added + done.known: raise ValueError(f'{photos}: no photo can be used')
     print(f'{done.added} photos added, {done.known} were there already, {len(done.problems)} skipped: {to}')
 
-# %% ../nbs/07_cli.ipynb #7bc6ddee
+# %% ../nbs/07_cli.ipynb #03d0fb13
 def _query_photos(paths: list[Path]):
     "The photos that can be opened; the others are named. Raises `ValueError` when none can."
     from petlost.data import BadPhoto, open_photo
@@ -154,7 +154,7 @@ def _print_hits(hits: list[dict]):
         print(f"{i:3d}  {hit['score']:.3f}  {hit['report']}  {hit['photo']}  {facts_line(hit)}".rstrip())
     if not hits: say('no report passes the filters')
 
-# %% ../nbs/07_cli.ipynb #77ef4ca3
+# %% ../nbs/07_cli.ipynb #622028cd
 def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     "A results page of one query."
     from petlost.embed import thumbnail
@@ -162,7 +162,7 @@ def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     shown = [[thumbnail(p) for p in photos] for photos in (query.photos, query.isolated())]
     path.write_text(results_page([Entry(title, *shown, hits)], searcher.catalogue.thumbnail), encoding='utf-8')
 
-# %% ../nbs/07_cli.ipynb #e2f27b4d
+# %% ../nbs/07_cli.ipynb #e96dd153
 @app.command()
 def search(
     photos: Annotated[list[Path], Argument(help='one photo or several of the same pet')],
@@ -189,7 +189,7 @@ def search(
         if html: _write_html(html, searcher, query, hits, ', '.join(p.name for p in photos))
     print(json.dumps(hits, indent=1)) if as_json else _print_hits(hits)
 
-# %% ../nbs/07_cli.ipynb #76b9060c
+# %% ../nbs/07_cli.ipynb #86e04df3
 @app.command()
 def embed(
     photos: Photos,
@@ -202,7 +202,7 @@ def embed(
     _report(problems)
     print(f'{n} photos embedded, {len(problems)} skipped: {out}')
 
-# %% ../nbs/07_cli.ipynb #ad6be21d
+# %% ../nbs/07_cli.ipynb #47cdb946
 @app.command()
 def segment(
     photos: Photos,
@@ -216,7 +216,7 @@ def segment(
     if not n: raise ValueError(f'{photos}: no photo can be read')
     print(f'{n} masks written, {len(problems)} photos skipped: {out}')
 
-# %% ../nbs/07_cli.ipynb #41191511
+# %% ../nbs/07_cli.ipynb #fe313d8d
 @app.command()
 def evaluate(
     photos: Photos,
@@ -234,7 +234,7 @@ def evaluate(
     if record: record_figures(model, figures[model])
     print(json.dumps({name: f.to_dict() for name, f in figures.items()}, indent=1)) if as_json else show_table(figures)
 
-# %% ../nbs/07_cli.ipynb #c042b823
+# %% ../nbs/07_cli.ipynb #b39d50c4
 def parse_schedule(
     text: str, # 'full', 'frozen', or settings such as 'triplet_epochs=8,lr=0.0005'
 ) -> dict|None: # settings of `Schedule` that differ from the default; None for 'frozen'
@@ -251,7 +251,7 @@ def parse_schedule(
         except ValueError: raise ValueError(f'{key} is a number, not {value!r}') from None
     return settings
 
-# %% ../nbs/07_cli.ipynb #f52c2204
+# %% ../nbs/07_cli.ipynb #b684c56c
 @app.command()
 def train(
     photos: Photos,
@@ -281,7 +281,7 @@ def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, res
         frozen_model(found, out, progress=True)
         calibrate_model(out, found, progress=True)
 
-# %% ../nbs/07_cli.ipynb #2f31c9f3
+# %% ../nbs/07_cli.ipynb #99ff339e
 @app.command()
 def mine(
     catalogue: Annotated[Path, Argument(help='a catalogue')],
@@ -292,7 +292,7 @@ def mine(
     mined = mine_catalogue(catalogue, out)
     print(json.dumps(mined.summary, indent=1))
 
-# %% ../nbs/07_cli.ipynb #64382578
+# %% ../nbs/07_cli.ipynb #44fac0c0
 @app.command()
 def serve(
     catalogue: In,
@@ -303,7 +303,7 @@ def serve(
     from petlost.serve import serve as library
     library(catalogue, host, port)
 
-# %% ../nbs/07_cli.ipynb #1bd3d749
+# %% ../nbs/07_cli.ipynb #3d582b29
 @app.command()
 def package(
     model: Annotated[str, Argument(help="a model's folder or name")],
@@ -314,7 +314,7 @@ def package(
     from petlost.deploy import package as library
     print(library(model, out, catalogue))
 
-# %% ../nbs/07_cli.ipynb #34054acd
+# %% ../nbs/07_cli.ipynb #b87104be
 @app.command()
 def deploy(
     name: Annotated[str, Argument(help='name of the endpoint')],

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Case', 'make_cases', 'search_cases', 'wilson', 'DemoResult', 'demo']
 
-# %% ../nbs/05c_demo.ipynb #ed1a9999
+# %% ../nbs/05c_demo.ipynb #6d58b465
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-# %% ../nbs/05c_demo.ipynb #e4694910
+# %% ../nbs/05c_demo.ipynb #af35c4af
 import numpy as np
 from tqdm import tqdm
 from .data import BadPhoto, Photo, PhotoSet, open_photo, read_photos
@@ -20,7 +20,7 @@ from .page import Entry, results_page
 from .sample import sample_catalogue
 from .search import Searcher, index_photos
 
-# %% ../nbs/05c_demo.ipynb #dbc912ca
+# %% ../nbs/05c_demo.ipynb #b84aa5ba
 @dataclass
 class Case:
     "One pet to look for."
@@ -35,7 +35,7 @@ def _by_report(photoset: PhotoSet) -> dict[str, list[Photo]]:
     for photo in photoset.photos: groups.setdefault(photo.report, []).append(photo)
     return groups
 
-# %% ../nbs/05c_demo.ipynb #86fe6388
+# %% ../nbs/05c_demo.ipynb #0e5e3bf1
 def make_cases(
     photoset: PhotoSet, # what `read_photos` found
 ) -> tuple[PhotoSet, list[Case]]: # what to search in, and what to search for
@@ -54,7 +54,7 @@ def make_cases(
     if not cases: raise ValueError(f'{photoset.root}: no pet has a second photo, so there is nothing to look for')
     return replace(photoset, photos=gallery), cases
 
-# %% ../nbs/05c_demo.ipynb #397d4372
+# %% ../nbs/05c_demo.ipynb #9fd952fc
 def _search_case(searcher: Searcher, case: Case) -> tuple[Entry|None, list[BadPhoto]]:
     "Search for one case."
     pictures, problems = [], []
@@ -67,7 +67,7 @@ def _search_case(searcher: Searcher, case: Case) -> tuple[Entry|None, list[BadPh
     small = [[thumbnail(p, 160) for p in shown] for shown in (query.photos, query.isolated(160))]
     return Entry(case.title, *small, searcher.search(query, k=10, species=case.species), case.truth, note), problems
 
-# %% ../nbs/05c_demo.ipynb #94d10bb4
+# %% ../nbs/05c_demo.ipynb #6f731e68
 def search_cases(
     searcher: Searcher,       # an open catalogue
     cases: Sequence[Case],    # who to look for
@@ -79,7 +79,7 @@ def search_cases(
         done = list(tqdm(done, total=len(cases), desc='search', unit='pet', disable=not progress))
     return [entry for entry, _ in done if entry], [bad for _, problems in done for bad in problems]
 
-# %% ../nbs/05c_demo.ipynb #62b453c6
+# %% ../nbs/05c_demo.ipynb #be98ed9c
 def wilson(
     hits: int, # successes
     n: int,    # trials, at least 1
@@ -89,7 +89,7 @@ def wilson(
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))
 
-# %% ../nbs/05c_demo.ipynb #c0eef9fb
+# %% ../nbs/05c_demo.ipynb #f7a1f664
 @dataclass
 class DemoResult:
     "What a demo run found."
@@ -110,7 +110,7 @@ class DemoResult:
         for k in (1, 5): lines.append(f'rank-{k}  {self.rank(k)[0]:.2f}  [{self.rank(k)[1]:.2f} {self.rank(k)[2]:.2f}]  (a blind guess: {min(1, k / self.reports):.2f})')
         return '\n'.join(lines)
 
-# %% ../nbs/05c_demo.ipynb #451601ae
+# %% ../nbs/05c_demo.ipynb #483fe250
 def demo(
     out: str|Path='demo',        # folder for photos, catalogue and `results.html`
     photos: str|Path|None=None,  # a folder of your own; by default pets are drawn

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['Pictures', 'facts_line', 'card', 'Entry', 'results_page']
 
-# %% ../nbs/05b_page.ipynb #6463c0b9
+# %% ../nbs/05b_page.ipynb #79a2be45
 import base64, html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-# %% ../nbs/05b_page.ipynb #3e20f74b
+# %% ../nbs/05b_page.ipynb #c05e90a4
 from fastcore.xml import FT, Div, Figcaption, Figure, H1, H2, Main, P, Section, Span, to_xml
 
-# %% ../nbs/05b_page.ipynb #e44b716e
+# %% ../nbs/05b_page.ipynb #037c6a1b
 class Pictures:
     "JPEG pictures of a page, each kept once."
     def __init__(self): self._names: dict[bytes, str] = {}
@@ -32,7 +32,7 @@ class Pictures:
         data = {name: base64.b64encode(jpeg).decode() for jpeg, name in self._names.items()}
         return '\n'.join(f'.{name}{{background-image:url(data:image/jpeg;base64,{d})}}' for name, d in data.items())
 
-# %% ../nbs/05b_page.ipynb #767ed3c7
+# %% ../nbs/05b_page.ipynb #dcba608b
 def facts_line(
     hit: dict, # a result of `Searcher.search`
 ) -> str: # such as 'found cat · 41.90, 12.50 · 3.2 km away · 2026-03-04'
@@ -43,7 +43,7 @@ def facts_line(
     if hit['seen_at']: parts.append(hit['seen_at'][:10])
     return ' · '.join(o for o in parts if o)
 
-# %% ../nbs/05b_page.ipynb #01b88640
+# %% ../nbs/05b_page.ipynb #76389026
 def card(
     hit: dict,          # a result of `Searcher.search`
     place: int,         # its place in the list, from 1
@@ -55,7 +55,7 @@ def card(
     if match: lines.append(Span('the same pet', cls='truth'))
     return Figure(picture, Figcaption(*lines), cls='card match' if match else 'card')
 
-# %% ../nbs/05b_page.ipynb #cd57ac8b
+# %% ../nbs/05b_page.ipynb #1f1db3a3
 @dataclass
 class Entry:
     "One query of a results page."
@@ -71,7 +71,7 @@ class Entry:
         "Where the first true match stands, from 1; None when it is not among the hits."
         return next((i for i, hit in enumerate(self.hits, 1) if hit['report'] in self.truth), None)
 
-# %% ../nbs/05b_page.ipynb #2e4e0973
+# %% ../nbs/05b_page.ipynb #63bf2901
 _CSS = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--dim:#777}
 body{margin:0;font:15px/1.4 system-ui,sans-serif}
@@ -97,7 +97,7 @@ def _section(entry: Entry, pictures: Pictures, thumb: Callable[[str, str], bytes
     return Section(H2(entry.title), P(found, cls='sum'), P(entry.note, cls='note') if entry.note else '',
                    Div(*seen, cls='query'), Div(*cards, cls='hits') if cards else P('No report passes the filters.'))
 
-# %% ../nbs/05b_page.ipynb #5fefac71
+# %% ../nbs/05b_page.ipynb #71359c65
 def results_page(
     entries: Sequence[Entry],            # what to show
     thumb: Callable[[str, str], bytes],  # (report, photo) -> JPEG, such as `Catalogue.thumbnail`

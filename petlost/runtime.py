@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['to_input', 'cache_folder', 'Network']
 
-# %% ../nbs/00b_runtime.ipynb #830a8361
+# %% ../nbs/00b_runtime.ipynb #4dc1f6f8
 import os, threading
 from collections.abc import Sequence
 from pathlib import Path
 
-# %% ../nbs/00b_runtime.ipynb #00d08d7a
+# %% ../nbs/00b_runtime.ipynb #b8a88a62
 import numpy as np
 import openvino as ov
 from PIL import Image
 from platformdirs import user_cache_path
 
-# %% ../nbs/00b_runtime.ipynb #9e754bf9
+# %% ../nbs/00b_runtime.ipynb #309afd19
 def to_input(
     photo: Image.Image,       # RGB
     size: int,                # side of the square in pixels
@@ -28,7 +28,7 @@ def to_input(
     values = np.asarray(photo, dtype=np.float32) / 255
     return np.ascontiguousarray(((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
 
-# %% ../nbs/00b_runtime.ipynb #ae8df798
+# %% ../nbs/00b_runtime.ipynb #ef854f00
 def cache_folder() -> Path|None: # None when nothing can be written there
     "Where compiled networks are kept between runs."
     folder = Path(os.environ.get('PETLOST_CACHE') or user_cache_path('petlost'))
@@ -36,7 +36,7 @@ def cache_folder() -> Path|None: # None when nothing can be written there
     except OSError: return None
     return folder if os.access(folder, os.W_OK) else None
 
-# %% ../nbs/00b_runtime.ipynb #b2ff44d3
+# %% ../nbs/00b_runtime.ipynb #9072642f
 def _compile(core: ov.Core, model: ov.Model, precision: str) -> ov.CompiledModel:
     "Compile for this CPU, from the cache where that works."
     options = {'PERFORMANCE_HINT': 'THROUGHPUT', 'INFERENCE_PRECISION_HINT': precision}
@@ -45,7 +45,7 @@ def _compile(core: ov.Core, model: ov.Model, precision: str) -> ov.CompiledModel
         except RuntimeError: pass
     return core.compile_model(model, 'CPU', options)
 
-# %% ../nbs/00b_runtime.ipynb #0adb034f
+# %% ../nbs/00b_runtime.ipynb #daca4b00
 class Network:
     "An ONNX graph compiled for this machine; call it with one picture. Any number of threads may call it at once."
     _first, _ready = threading.Lock(), False # of the process, whichever network it is
