@@ -14,7 +14,6 @@ from petlost.sample import sample_catalogue
 from petlost.search import index_photos
 from petlost.serve import MAX_BODY, create_app
 
-ODD = Path(__file__).parents[2] / 'shared' / 'photos' / 'odd'
 HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))  # every request on a connection of its own
 PROGRAM = 'import json, sys; from petlost.serve import serve; serve(sys.argv[1], port=0, **json.loads(sys.argv[2]))'
 
@@ -219,10 +218,10 @@ def test_broken_clients_do_no_harm(url, photo, rubbish):
     assert ask(url, photo).status_code == 200
 
 
-@pytest.mark.skipif(not ODD.is_dir(), reason='the awkward photos are not beside the project')
-def test_awkward_photos_are_answered_or_refused_with_a_reason(quick_url):
+def test_awkward_photos_are_answered_or_refused_with_a_reason(quick_url, real_photos):
+    odd = [p for p in sorted((real_photos / 'odd').iterdir()) if p.suffix != '.csv']
     with ThreadPoolExecutor(4) as pool:
-        for path, reply in pool.map(lambda p: (p, ask(quick_url, p.read_bytes(), 'application/octet-stream')), [p for p in sorted(ODD.iterdir()) if p.suffix != '.csv']):
+        for path, reply in pool.map(lambda p: (p, ask(quick_url, p.read_bytes(), 'application/octet-stream')), odd):
             assert reply.status_code == 200 and reply.json() or reply.status_code in (413, 422) and error(reply), path.name
 
 
