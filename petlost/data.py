@@ -7,8 +7,8 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'SPECIES', 'STATUSES', 'BadPho
            'parse_status', 'parse_time', 'parse_place', 'haversine_km', 'Report', 'Photo', 'PhotoSet', 'read_photos']
 
 # %% ../nbs/00_data.ipynb #5d83d8a1
-import csv, io, math, os
-from collections.abc import Callable, Iterator, Sequence
+import csv, io, os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path

@@ -12,7 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from PIL import Image
-from .drawn_body import (DrawnPet, Camera, POSES, skeleton, frame, rasterise, _v, _unit, _rot_y, _rot_z, HEAD, EAR, INNER, FORELEG, HINDLEG, TAIL, NOSE, EYE)
+from .drawn_body import (DrawnPet, POSES, skeleton, frame, rasterise, _v, _unit, _rot_y, _rot_z, EAR, INNER, FORELEG, HINDLEG, NOSE, EYE)
 from .drawn_coat import at_rest, coat, noise, rgb, step
 
 # %% ../nbs/00a_drawn_photo.ipynb #547bb762
