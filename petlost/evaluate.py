@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'cmc', 'Interval', 'Figures', 'retrieval', 'compare', 'table', 'show_table', 'gallery_ranks',
-           'query_gallery', 'search_pairs', 'Calibration', 'reliability', 'ece']
+           'rank_figures', 'query_gallery', 'search_pairs', 'Calibration', 'reliability', 'ece']
 
-# %% ../nbs/02a_evaluate.ipynb #15c6fb18
-import json
+# %% ../nbs/02a_evaluate.ipynb #3537da34
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-# %% ../nbs/02a_evaluate.ipynb #ba825310
+# %% ../nbs/02a_evaluate.ipynb #ffa1bfde
 def _check_vectors(vectors, what='vectors'):
     "float32 [n, d] with unit rows, or ValueError."
     v = np.asarray(vectors, dtype=np.float32)
@@ -28,7 +27,7 @@ def _ids(values, n, what):
     if len(values) != n: raise ValueError(f'{what}: {len(values)} given for {n} vectors')
     return np.unique(np.array(['' if v is None else str(v) for v in values]), return_inverse=True)
 
-# %% ../nbs/02a_evaluate.ipynb #d5f9161d
+# %% ../nbs/02a_evaluate.ipynb #2d6334ec
 def _one_query(
     row: np.ndarray,     # float [n], cosine of the query to every photo; the pet's own part is overwritten
     own: slice,          # where the photos of the query's pet are
@@ -43,7 +42,7 @@ def _one_query(
     cross = ahead[keep & other_scene]
     return 1 + a[0], np.mean(j / (j + a)), 1 + cross.min() if len(cross) else 0
 
-# %% ../nbs/02a_evaluate.ipynb #667b5f68
+# %% ../nbs/02a_evaluate.ipynb #befb5b09
 _BLOCK = 2 ** 24 # scores held at a time
 
 def _blocks(queries, gallery):
@@ -51,7 +50,7 @@ def _blocks(queries, gallery):
     step = max(1, _BLOCK // len(gallery))
     for lo in range(0, len(queries), step): yield np.arange(lo, min(lo + step, len(queries))), queries[lo:lo + step] @ gallery.T
 
-# %% ../nbs/02a_evaluate.ipynb #4bc89a30
+# %% ../nbs/02a_evaluate.ipynb #4c5ea4f3
 def _judge(
     vectors: np.ndarray, # float32 [n, d], unit rows
     label: np.ndarray,   # int [n], which pet
@@ -67,7 +66,7 @@ def _judge(
             out[order[q]] = _one_query(row, own, q, sc[own] != sc[q])
     return out
 
-# %% ../nbs/02a_evaluate.ipynb #cceb85e1
+# %% ../nbs/02a_evaluate.ipynb #d9c7d8c1
 def cmc(
     ranks: np.ndarray, # int [n], rank of the first match of each query, from 1; 0 = no match exists, left out
     depth: int = 20,   # how far down the list
@@ -77,7 +76,7 @@ def cmc(
     if not len(ranks): raise ValueError('no query has a match in the gallery')
     return (ranks[:, None] <= np.arange(1, depth + 1)).mean(0)
 
-# %% ../nbs/02a_evaluate.ipynb #0d97b8d1
+# %% ../nbs/02a_evaluate.ipynb #10cbfaea
 class Interval(NamedTuple):
     "A figure with its 95 % interval."
     value: float # the figure itself, NaN where there was nothing to judge
@@ -85,7 +84,7 @@ class Interval(NamedTuple):
     high: float  # upper end
     def __str__(self): return '-' if np.isnan(self.value) else f'{self.value:.3f} [{self.low:.2f} {self.high:.2f}]'
 
-# %% ../nbs/02a_evaluate.ipynb #03ab3c3f
+# %% ../nbs/02a_evaluate.ipynb #74a31db4
 MEASURES = ('rank1', 'rank5', 'rank10', 'mAP', 'cross_rank1')
 
 def _pet_sums(judged, pet):
@@ -98,7 +97,7 @@ def _rates(sums):
     "Sums [..., 7] to figures [..., 5] in the order of MEASURES; NaN where there were no queries."
     with np.errstate(invalid='ignore'): return np.concatenate([sums[..., 1:5] / sums[..., :1], sums[..., 6:] / sums[..., 5:6]], -1)
 
-# %% ../nbs/02a_evaluate.ipynb #7834c800
+# %% ../nbs/02a_evaluate.ipynb #28bbf31d
 def _draws(
     sums: dict,  # source -> float [pets, 7]
     n_boot: int, # number of draws
@@ -109,7 +108,7 @@ def _draws(
     def again(s): return np.bincount(rng.integers(len(s), size=len(s)), minlength=len(s)) @ s
     return np.stack([_rates(np.stack([again(s) for _ in range(n_boot)])) for s in sums.values()], 1)
 
-# %% ../nbs/02a_evaluate.ipynb #5fda3a7a
+# %% ../nbs/02a_evaluate.ipynb #48048da1
 def _mean(a, axis):
     "Mean that leaves NaN out, and is NaN where nothing is left."
     n = np.sum(~np.isnan(a), axis)
@@ -120,7 +119,7 @@ def _intervals(values, draws):
     def ends(d): return np.nanquantile(d, [.025, .975]) if not np.isnan(d).all() else (np.nan, np.nan)
     return {m: Interval(float(v), *map(float, ends(d))) for m, v, d in zip(MEASURES, values, draws.T)}
 
-# %% ../nbs/02a_evaluate.ipynb #0f8f7859
+# %% ../nbs/02a_evaluate.ipynb #7c20e3d3
 @dataclass(frozen=True)
 class Figures:
     "What `retrieval` found."
@@ -142,7 +141,7 @@ class Figures:
         "The figures as a plain text table."
         return table({name: self})
 
-# %% ../nbs/02a_evaluate.ipynb #500f647d
+# %% ../nbs/02a_evaluate.ipynb #94705125
 def retrieval(
     vectors: np.ndarray, # float32 [n, d], unit rows, a row a photo
     labels: list,        # [n], which pet (or report) each photo shows
@@ -160,7 +159,7 @@ def retrieval(
     judged = _judge(v, label, scene if len(known) > 1 or known[0] else np.zeros(n))
     return _figures(judged, names, label, places, source, n_boot, seed)
 
-# %% ../nbs/02a_evaluate.ipynb #cd8a20e7
+# %% ../nbs/02a_evaluate.ipynb #331c4895
 def _figures(judged, names, label, places, source, n_boot, seed):
     "Gather the judgement of every photo into Figures."
     rows, sums, ranks, pets = {}, {}, {}, []
@@ -176,7 +175,7 @@ def _figures(judged, names, label, places, source, n_boot, seed):
     for i, place in enumerate(sums): rows[place] |= _intervals(values[i], draws[:, i])
     return Figures(rows, _intervals(_mean(values, 0), _mean(draws, 1)), ranks, tuple(pets), sums)
 
-# %% ../nbs/02a_evaluate.ipynb #42d4b08b
+# %% ../nbs/02a_evaluate.ipynb #437ca755
 def compare(
     ours: Figures,       # figures of one model
     theirs: Figures,     # figures of the other, on the same photos
@@ -189,7 +188,7 @@ def compare(
     def draws(f): return _mean(_draws(f.sums, n_boot, seed), 1)
     return _intervals(mean(ours) - mean(theirs), draws(ours) - draws(theirs))
 
-# %% ../nbs/02a_evaluate.ipynb #fc82a3e6
+# %% ../nbs/02a_evaluate.ipynb #4f7506b3
 _HEAD = ('source', 'model', 'pets', 'photos', 'queries', 'rank-1', 'rank-5', 'rank-10', 'mAP', 'cross-scene rank-1')
 
 def _lines(models):
@@ -204,7 +203,7 @@ def _lines(models):
     for i, (name, f) in enumerate(models.items()):
         yield (f'mean of {len(f.sums)}' if i == 0 else '', name, '', '', '', *(str(f.mean[m]) for m in MEASURES))
 
-# %% ../nbs/02a_evaluate.ipynb #9029c402
+# %% ../nbs/02a_evaluate.ipynb #1a61e0eb
 def table(
     models: dict, # name -> Figures, all on the same photos; the floors after the model
 ) -> str:         # aligned plain text
@@ -219,7 +218,7 @@ def show_table(models: dict): # name -> Figures
     "Print the table."
     print(table(models))
 
-# %% ../nbs/02a_evaluate.ipynb #6fa1f979
+# %% ../nbs/02a_evaluate.ipynb #8ffb5fb7
 def gallery_ranks(
     query_vectors: np.ndarray,   # float32 [q, d], unit rows
     query_labels: list,          # [q], which pet is looked for
@@ -238,7 +237,19 @@ def gallery_ranks(
         ranks[rows] = np.where(target[rows] >= 0, (best >= right[:, None]).sum(1), 0)
     return ranks
 
-# %% ../nbs/02a_evaluate.ipynb #0e48ea81
+# %% ../nbs/02a_evaluate.ipynb #c7430a42
+def rank_figures(
+    ranks: np.ndarray, # int [q], from `gallery_ranks`; 0 where the pet is not in the gallery
+    labels: list,      # [q], which pet is looked for
+    n_boot: int=1000,  # bootstrap draws over pets
+    seed: int=0,       # of the bootstrap
+) -> Figures:
+    "Figures of searches in a gallery of pets; with one right pet a search, mAP is the mean of 1 / rank. ValueError when no pet is in the gallery."
+    if not (np.asarray(ranks) > 0).any(): raise ValueError("no query's pet is in the gallery")
+    judged, (names, label) = np.stack([ranks, 1 / np.maximum(ranks, 1), np.zeros(len(ranks))], 1), _ids(labels, len(ranks), 'labels')
+    return _figures(judged, names, label, ['all'], np.zeros(len(ranks), int), n_boot, seed)
+
+# %% ../nbs/02a_evaluate.ipynb #20b8d9ae
 def query_gallery(
     query_vectors: np.ndarray,   # float32 [q, d], unit rows, e.g. one for each lost report
     query_labels: list,          # [q], which pet is looked for
@@ -249,7 +260,7 @@ def query_gallery(
     ranks = gallery_ranks(query_vectors, query_labels, gallery_vectors, gallery_labels); curve = cmc(ranks, 10)
     return dict(queries=int((ranks > 0).sum()), skipped=int((ranks == 0).sum()), **{f'rank{k}': float(curve[k - 1]) for k in (1, 5, 10)})
 
-# %% ../nbs/02a_evaluate.ipynb #8acac23d
+# %% ../nbs/02a_evaluate.ipynb #f2e3c497
 def search_pairs(
     vectors: np.ndarray, # float32 [n, d], unit rows
     labels: list,        # [n], which pet
@@ -271,7 +282,7 @@ def search_pairs(
     scores, same = np.concatenate(scores), np.concatenate(same)
     return scores[np.isfinite(scores)], same[np.isfinite(scores)]
 
-# %% ../nbs/02a_evaluate.ipynb #687e416e
+# %% ../nbs/02a_evaluate.ipynb #fca0f6ff
 @dataclass(frozen=True)
 class Calibration:
     "P(same pet | score) = 1 / (1 + exp(-(slope * score + intercept)))"
@@ -300,7 +311,7 @@ class Calibration:
             if np.abs(step).max() < 1e-8: break
         return cls(float(w[0] / spread), float(w[1] - w[0] * mid / spread))
 
-# %% ../nbs/02a_evaluate.ipynb #7e088003
+# %% ../nbs/02a_evaluate.ipynb #a94e6c1e
 def _check_pairs(scores, same):
     "Scores as float and same as bool, same length, both kinds present; or ValueError."
     s, y = np.asarray(scores, dtype=float).ravel(), np.asarray(same).astype(bool).ravel()
@@ -309,7 +320,7 @@ def _check_pairs(scores, same):
     if not y.any() or y.all(): raise ValueError('calibration needs pairs of the same pet and pairs of different pets')
     return s, y
 
-# %% ../nbs/02a_evaluate.ipynb #241be031
+# %% ../nbs/02a_evaluate.ipynb #f9ee052c
 def reliability(
     probabilities: np.ndarray, # float [n], 0 to 1
     same: np.ndarray,          # bool [n], the truth
