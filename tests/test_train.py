@@ -1,17 +1,23 @@
-"""A training run that is killed, and input that it cannot learn from."""
+"""A training run that is killed, input that it cannot learn from, and batches of any set of pets."""
 import os, signal, subprocess, sys, time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings, strategies as st
+from pytorch_metric_learning.miners import TripletMarginMiner
 
-from petlost.data import PhotoSet, read_photos
+from petlost.batches import OpenSquare, PetBatches, classify_dls, pet_block, triplet_dls
+from petlost.facts import Report
+from petlost.photoset import Photo, PhotoSet, read_photos
 from petlost.sample import sample_catalogue
 from petlost.triplet_train import Schedule, _Run, create_net, train
 
 SHORT = dict(size=64, pets=4, photos=2, neck_epochs=1, classify_epochs=1, triplet_epochs=1)
 CHILD = """
 import sys, torch
-from petlost.data import read_photos
+from petlost.photoset import read_photos
 from petlost.triplet_train import Schedule, train
 torch.set_num_threads(1)
 train(read_photos(sys.argv[1]), sys.argv[2], Schedule(**eval(sys.argv[3])), hard_negatives=sys.argv[4], progress=False)
@@ -66,3 +72,94 @@ def test_hard_negatives_of_other_reports_are_refused(pets, tmp_path):
 
 def test_an_unknown_backbone_is_one_line():
     with pytest.raises(ValueError, match='no_such_net'): create_net('no_such_net')
+
+KINDS = st.sampled_from(['dog', 'cat', None])
+TOWNS = st.lists(st.tuples(st.integers(1, 6), KINDS), min_size=1, max_size=14)
+
+def town(told):
+    "Pets of so many photos and such a species, without files."
+    photos = [Photo(f'{i}/{k}.jpg', Path(), str(i)) for i, (n, _) in enumerate(told) for k in range(n)]
+    return PhotoSet(Path(), photos, {str(i): Report(str(i), kind) for i, (_, kind) in enumerate(told)})
+
+@settings(max_examples=300, deadline=None)
+@given(TOWNS, st.integers(1, 6), st.integers(2, 5), st.integers(0, 4), st.data())
+def test_batches_of_any_town(told, P, K, S, data):
+    n, kind = np.array([n for n, _ in told]), [k for _, k in told]
+    many, single = (n > 1).sum(), (n == 1).sum()
+    assume(many and min(P, many) + min(S, single) > 1)
+    pairs = data.draw(st.lists(st.tuples(*[st.integers(0, len(told) - 1)] * 2), max_size=3))
+    alike = {str(a): {str(b) for x, b in pairs if x == a and b != a} for a, _ in pairs}
+    pets = town(told); of = np.array([int(pets.pet(p)) for p in pets.photos])
+    batches, seed = PetBatches(pets, range(len(of)), P, K, S, alike), data.draw(st.integers(0, 2**32 - 1))
+    epoch = batches.epoch(seed)
+    assert epoch == batches.epoch(seed) and len(epoch) == len(batches) == max(1, n[n > 1].sum() // (min(P, many) * K))
+    around = {int(a) for a, bs in alike.items() if bs and n[int(a)] > 1}
+    for batch in epoch:
+        assert len(batch) == batches.size == min(P, many) * K + min(S, single)
+        groups, strangers = np.array(batch[:min(P, many) * K]).reshape(-1, K), batch[min(P, many) * K:]
+        shown = [int(of[g[0]]) for g in groups]
+        assert all(len(set(of[g])) == 1 for g in groups) and len(set(shown)) == len(shown) and (n[shown] > 1).all()
+        for pet, group in zip(shown, groups):                    # each photo once before any twice
+            times = [list(group).count(r) for r in np.flatnonzero(of == pet)]
+            assert max(times) - min(times) <= 1 and max(times) == -(-K // n[pet])
+        assert len(set(strangers)) == len(strangers) and (n[of[strangers]] == 1).all()
+        anchor = shown[0]; likes = alike.get(str(anchor), set())
+        assert not around or anchor in around
+        for pool, present, places in ((n > 1, shown[1:], min(P, many) - 1), (n == 1, list(of[strangers]), min(S, single))):
+            pool = set(np.flatnonzero(pool)) - {anchor}; first = {p for p in pool if str(p) in likes}
+            same = {p for p in pool if kind[p] == kind[anchor]} | first; near = same | {p for p in pool if kind[p] is None}
+            for rank in (first, same, near): assert len(set(present) & rank) == min(places, len(rank))
+
+@settings(max_examples=60, deadline=None)
+@given(TOWNS, st.integers(0, 99))
+def test_a_pet_with_one_photo_is_never_an_anchor_or_a_positive(told, seed):
+    many, single = (sum((n > 1) == m for n, _ in told) for m in (True, False))
+    assume(many and many + single > 1)
+    pets = town(told); label = torch.tensor([int(pets.pet(p)) for p in pets.photos])
+    batch = PetBatches(pets, range(len(label)), strangers=4).epoch(seed)[0]; y = label[batch]
+    anchor, positive, negative = TripletMarginMiner(9., 'all')(torch.randn(len(y), 8, generator=torch.Generator().manual_seed(seed)), y)
+    alone = {i for i, pet in enumerate(y.tolist()) if told[pet][0] == 1}
+    assert len(anchor) and not alone & {*anchor.tolist(), *positive.tolist()} and alone <= set(negative.tolist())
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(4, 12), st.integers(4, 12))
+def test_a_species_gets_batches_in_proportion_to_its_pets(dogs, cats):
+    batches = PetBatches(town([(2, 'dog')] * dogs + [(2, 'cat')] * cats), range(2 * (dogs + cats)), pets=4, photos=2)
+    seen = [{b // 2 < dogs for b in batch} for seed in range(200) for batch in batches.epoch(seed)]
+    assert all(len(kinds) == 1 for kinds in seen)
+    share = dogs / (dogs + cats); spread = np.sqrt(share * (1 - share) / len(seen))
+    assert abs(seen.count({True}) / len(seen) - share) < 6 * spread
+
+def test_worker_processes_bring_the_same_batches(pets):
+    rows = np.arange(len(pets.photos)); block = pet_block(pets, rows[8:], rows[:8], OpenSquare(32))
+    for dls, facts in ((classify_dls, dict(bs=8)), (triplet_dls, dict(pets=3, photos=2))):
+        here, there = ([y.tolist() for _ in range(2) for _, y in loader] for loader in (dls(block, pets, seed=5, num_workers=w, **facts).train for w in (0, 2)))
+        assert here == there and len(here) == 2 * (32 // (8 if dls is classify_dls else 6)) and here[:len(here) // 2] != here[len(here) // 2:]
+
+def test_training_photos_vary_and_judged_photos_do_not(pets):
+    def flag(im): return im.point(lambda v: 255)
+    rows = np.arange(len(pets.photos)); block = pet_block(pets, rows[8:], rows[:8], OpenSquare(32), flag)
+    for dls in (classify_dls(block, pets), triplet_dls(block, pets)):
+        assert all((x == 1).all() for x, _ in dls.train) and not any((x == 1).all() for x, _ in dls.valid)
+
+def test_pets_with_one_photo_beyond_the_gallery_are_trained_on_as_negatives(pets, tmp_path):
+    alone = [Photo(f'alone-{i}/1.jpg', pets.photos[0].path, f'alone-{i}') for i in range(503)]
+    many = PhotoSet(pets.root, pets.photos + alone, pets.reports | {p.report: Report(p.report, 'cat') for p in alone})
+    run = _Run(many, tmp_path / 'm', Schedule(**SHORT), None, False)
+    assert len(run.spare) == 3 and not {*run.spare} & {*run.rows, *run.held} and len(run.held) == 8 + 500
+    assert [*run.dls(0).train.dataset.items] == [run.photoset.photos[i] for i in run.rows]
+    assert run.dls(2).train.batches.strangers == 3
+
+def test_a_photo_in_two_reports_is_one_pet_and_never_on_both_sides(pets, tmp_path):
+    from PIL import Image
+    copies, reports = [], dict(pets.reports)
+    for i, photo in enumerate(pets.photos[::4]):
+        path = tmp_path / f'copy{i}.jpg'
+        Image.open(photo.path).convert('RGB').save(path, quality=50)
+        copies += [Photo(f'{name}/{i}.jpg', path, name) for name in (f'again{i}', photo.report)]
+        reports[f'again{i}'] = Report(f'again{i}')
+    everything = PhotoSet(pets.root, [*pets.photos, *copies], reports)
+    run = _Run(everything, tmp_path / 'm', Schedule(**SHORT), None, False)
+    assert len(run.pets) == len(everything.photos) - len(copies) // 2, 'a repeat within its report is left out'
+    assert set(run.pets) == {pets.pet(p) for p in pets.photos}, 'a new report is the pet whose photo it shows'
+    assert not {run.pets[i] for i in run.rows} & {run.pets[i] for i in run.held}
