@@ -14,7 +14,8 @@ from pathlib import Path
 # %% ../nbs/05c_demo.ipynb #af35c4af
 import numpy as np
 from tqdm import tqdm
-from .data import BadPhoto, Photo, PhotoSet, open_photo, read_photos
+from .photo import BadPhoto, open_photo
+from .photoset import Photo, PhotoSet, read_photos
 from .embed import thumbnail
 from .page import Entry, results_page
 from .sample import sample_catalogue

@@ -6,17 +6,17 @@
 __all__ = ['HANDLER', 'VARIANT', 'package', 'unpack', 'verify', 'invoke', 'deploy_requests', 'validate_requests', 'upload',
            'deploy']
 
-# %% ../nbs/06_deploy.ipynb #fe00d646
+# %% ../nbs/06_deploy.ipynb #4a05def6
 import base64, gzip, hashlib, io, json, os, re, shutil, sqlite3, tarfile, tempfile, zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 
-# %% ../nbs/06_deploy.ipynb #7f0bd607
+# %% ../nbs/06_deploy.ipynb #662ee68e
 import petlost
-from .data import open_photo
+from .photo import open_photo
 
-# %% ../nbs/06_deploy.ipynb #506c6679
+# %% ../nbs/06_deploy.ipynb #95661988
 HANDLER = '''"""Serve the catalogue in this archive: python code/inference.py"""
 import os, sys
 from pathlib import Path
@@ -30,7 +30,7 @@ try:
 except ValueError as e: sys.exit(f'petlost: {e}')
 '''
 
-# %% ../nbs/06_deploy.ipynb #c952500a
+# %% ../nbs/06_deploy.ipynb #f433cd3c
 def _files(folder: Path) -> dict[str, Path]:
     "Every file below `folder` by its relative name, sorted."
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob('*') if p.is_file()}
@@ -45,7 +45,7 @@ def _manifest(folder: Path) -> bytes:
     files = {name: dict(sha256=_sha256(path), size=path.stat().st_size) for name, path in _files(folder).items()}
     return json.dumps(dict(format=1, petlost=petlost.__version__, files=files), indent=1, sort_keys=True).encode()
 
-# %% ../nbs/06_deploy.ipynb #0a178215
+# %% ../nbs/06_deploy.ipynb #afb237c5
 def _add(tar: tarfile.TarFile, name: str, data: io.IOBase, size: int):
     "Add one regular file without owner or time."
     info = tarfile.TarInfo(name)
@@ -66,7 +66,7 @@ def _write_archive(folder: Path, out: Path):
         os.replace(part, out)
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/06_deploy.ipynb #3d81e88a
+# %% ../nbs/06_deploy.ipynb #4d6365e5
 def _stage_catalogue(catalogue: Path, to: Path, model: str|Path|None):
     "Copy a catalogue as of one moment, with its model; raises `ValueError` when it is empty or `model` is another one."
     from petlost.embed import load_model, save_model
@@ -82,7 +82,7 @@ def _stage_catalogue(catalogue: Path, to: Path, model: str|Path|None):
     if (catalogue / 'catalogue.vectors').is_file(): shutil.copyfile(catalogue / 'catalogue.vectors', to / 'catalogue.vectors')
     save_model(own, to / 'model')
 
-# %% ../nbs/06_deploy.ipynb #28b68e18
+# %% ../nbs/06_deploy.ipynb #418ffd86
 def package(
     model: str|Path|None,        # a model's folder or name; None: the one that the catalogue carries
     out: str|Path,               # the archive to write, '….tar.gz'
@@ -103,7 +103,7 @@ def package(
         _write_archive(staged, out)
     return out
 
-# %% ../nbs/06_deploy.ipynb #8edf588a
+# %% ../nbs/06_deploy.ipynb #327a6f0b
 def _safe(member: tarfile.TarInfo) -> str:
     "The member's name, if it is a plain file below the folder; raises `ValueError` otherwise."
     name = member.name
@@ -113,7 +113,7 @@ def _safe(member: tarfile.TarInfo) -> str:
         raise ValueError(f'{name!r} in the archive is not a safe relative path')
     return name
 
-# %% ../nbs/06_deploy.ipynb #9c8138e4
+# %% ../nbs/06_deploy.ipynb #26e9fa3e
 def _read_manifest(data: bytes) -> dict[str, dict]:
     "`{name: {'sha256', 'size'}}` from a manifest's text; raises `ValueError` when it is none."
     try:
@@ -122,7 +122,7 @@ def _read_manifest(data: bytes) -> dict[str, dict]:
         return {str(name): dict(sha256=str(o['sha256']), size=int(o['size'])) for name, o in manifest['files'].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as e: raise ValueError(f'manifest.json cannot be used: {e}') from None
 
-# %% ../nbs/06_deploy.ipynb #090e07fe
+# %% ../nbs/06_deploy.ipynb #fcbdc372
 def _checked_copy(name: str, source: io.IOBase, target: Path, expected: dict):
     "Write `source` to `target`, at most the expected bytes, and compare its SHA-256."
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def _extract(tar: tarfile.TarFile, to: Path):
     if files is None: raise ValueError('the archive is empty')
     if files: raise ValueError(f'{next(iter(files))!r} is in the manifest but not in the archive')
 
-# %% ../nbs/06_deploy.ipynb #0fe4fad8
+# %% ../nbs/06_deploy.ipynb #9ac9ed3f
 def unpack(
     archive: str|Path, # a model.tar.gz written by `package`
     folder: str|Path,  # where to put its content; must not exist, or be empty
@@ -164,7 +164,7 @@ def unpack(
         os.replace(staged, folder)
     return folder
 
-# %% ../nbs/06_deploy.ipynb #212729b1
+# %% ../nbs/06_deploy.ipynb #f389ff34
 def verify(
     folder: str|Path, # an unpacked archive
 ) -> None: # nothing: it raises or it doesn't
@@ -176,14 +176,14 @@ def verify(
         if not (folder / name).is_file(): raise ValueError(f'{folder}: {name} is missing')
         if _sha256(folder / name) != expected['sha256']: raise ValueError(f'{folder}: {name} has been altered (SHA-256 differs)')
 
-# %% ../nbs/06_deploy.ipynb #b1248032
+# %% ../nbs/06_deploy.ipynb #5c7943fe
 def _small(photo: str|Path|bytes) -> str:
     "A photo as a small JPEG without metadata, in base64."
     out = io.BytesIO()
     open_photo(photo).save(out, 'JPEG', quality=95)
     return base64.b64encode(out.getvalue()).decode()
 
-# %% ../nbs/06_deploy.ipynb #0c4b4674
+# %% ../nbs/06_deploy.ipynb #33f88e08
 def invoke(
     name: str,                        # of the endpoint
     photos: list[str|Path|bytes],     # one to eight photos of one pet: paths, or files' contents
@@ -199,12 +199,12 @@ def invoke(
     answer = Endpoint(endpoint_name=name).invoke(body=body, content_type='application/json', accept='application/json', session=session, region=session.region_name)
     return json.loads(answer.body.read())
 
-# %% ../nbs/06_deploy.ipynb #8b02095d
+# %% ../nbs/06_deploy.ipynb #553f32b5
 def _hashed(name: str, params: dict) -> str:
     "`name` with a short hash of `params`."
     return f'{name}-{hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:10]}'
 
-# %% ../nbs/06_deploy.ipynb #58fd19c6
+# %% ../nbs/06_deploy.ipynb #7289b275
 def _model_params(name, image, model_data_url, role, environment) -> dict:
     "CreateModel, named by its content."
     params = dict(PrimaryContainer=dict(Image=image, ModelDataUrl=model_data_url, Environment=dict(environment or {})),
@@ -217,7 +217,7 @@ def _config_params(name, model_name, instance_type, instances, variant) -> dict:
                   ContainerStartupHealthCheckTimeoutInSeconds=600) | variant
     return dict(EndpointConfigName=_hashed(name, params), ProductionVariants=[params])
 
-# %% ../nbs/06_deploy.ipynb #e0bd24ce
+# %% ../nbs/06_deploy.ipynb #b9f00abd
 VARIANT = 'all'
 
 def _scaling_requests(name, instances, max_instances, searches_per_minute) -> list[tuple[str, str, dict]]:
@@ -229,7 +229,7 @@ def _scaling_requests(name, instances, max_instances, searches_per_minute) -> li
     return [('application-autoscaling', 'RegisterScalableTarget', target | dict(MinCapacity=instances, MaxCapacity=max_instances)),
             ('application-autoscaling', 'PutScalingPolicy', target | policy)]
 
-# %% ../nbs/06_deploy.ipynb #2dfe425c
+# %% ../nbs/06_deploy.ipynb #9d576f69
 def deploy_requests(
     name: str,                          # of the endpoint; letters, digits and hyphens
     image: str,                         # container image in ECR that has petlost[serve] of the archive's version
@@ -252,7 +252,7 @@ def deploy_requests(
     validate_requests(requests)
     return requests
 
-# %% ../nbs/06_deploy.ipynb #3df21f8c
+# %% ../nbs/06_deploy.ipynb #f38556a9
 def _matches(pattern: str, value: str) -> bool:
     "Has `value` the form `pattern`? A pattern in another dialect than Python's (surrogate pairs) is not judged."
     try: return re.fullmatch(pattern, value) is not None
@@ -269,7 +269,7 @@ def _faults(shape, value, where: str) -> Iterator[str]:
     if 'enum' in rules and value not in rules['enum']: yield f'{where}: {value!r} is not one of the {len(rules["enum"])} values that Amazon knows'
     elif 'pattern' in rules and not _matches(rules['pattern'], value): yield f'{where}: {value!r} does not have the form {rules["pattern"]}'
 
-# %% ../nbs/06_deploy.ipynb #e1590e33
+# %% ../nbs/06_deploy.ipynb #cb114bb4
 def validate_requests(
     requests: list[tuple[str, str, dict]], # (service, operation, parameters)
 ) -> None: # nothing: it raises or it doesn't
@@ -285,7 +285,7 @@ def validate_requests(
         faults += [f'{operation}: {line}' for line in report.generate_report().splitlines()] if report.has_errors() else list(_faults(shape, params, operation))
     if faults: raise ValueError('\n'.join(faults))
 
-# %% ../nbs/06_deploy.ipynb #9055fabd
+# %% ../nbs/06_deploy.ipynb #267f8088
 @contextmanager
 def _plainly(doing: str) -> Iterator[None]:
     "Turn what AWS refuses, or what keeps us from asking it, into a `ValueError` of one line."
@@ -294,7 +294,7 @@ def _plainly(doing: str) -> Iterator[None]:
     try: yield
     except (Boto3Error, BotoCoreError, ClientError) as e: raise ValueError(f'{doing}: {e}') from e
 
-# %% ../nbs/06_deploy.ipynb #8ece0b81
+# %% ../nbs/06_deploy.ipynb #9cf8fc63
 def upload(
     archive: str|Path, # a model.tar.gz written by `package`
     to: str,           # 's3://bucket/prefix'
@@ -309,7 +309,7 @@ def upload(
     with _plainly(f'upload to {to}'): (session or boto3).client('s3').upload_file(str(archive), match[1], key)
     return f's3://{match[1]}/{key}'
 
-# %% ../nbs/06_deploy.ipynb #19b89351
+# %% ../nbs/06_deploy.ipynb #a3842a92
 def _current(client, kind: str, params: dict) -> dict|None:
     "The resource that these parameters name, as it is now; None when there is none."
     try: return getattr(client, {'Model': 'describe_model', 'EndpointConfig': 'describe_endpoint_config', 'Endpoint': 'describe_endpoint'}[kind])(
@@ -329,7 +329,7 @@ def _send(client, operation: str, params: dict) -> str:
     client.update_endpoint(**params, RetainAllVariantProperties=True)
     return 'updated'
 
-# %% ../nbs/06_deploy.ipynb #0f4e14fb
+# %% ../nbs/06_deploy.ipynb #1e073f4c
 def deploy(
     name: str,           # of the endpoint
     image: str,          # container image in ECR

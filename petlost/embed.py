@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'PACKAGED', 'FLOORS', 'BUILTIN', 'THUMBNAIL', 'unit', 'Part
            'PetEmbedder', 'save_model', 'open_model', 'export_graph', 'export_model', 'create_backbone', 'load_model',
            'Embedded', 'thumbnail', 'embed_photos', 'embed_set', 'embed_folder', 'frozen_model']
 
-# %% ../nbs/02_embed.ipynb #58c4976d
+# %% ../nbs/02_embed.ipynb #78bda7b3
 import hashlib, io, json, os, struct, tempfile, threading
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -17,17 +17,19 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/02_embed.ipynb #b6684a81
+# %% ../nbs/02_embed.ipynb #ad812f1a
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
-from .data import BadPhoto, Photo, PhotoSet, open_photo, read_bytes, read_photos
+from .duplicates import perceptual_hash
+from .photo import BadPhoto, open_photo, read_bytes
+from .photoset import Photo, PhotoSet, read_photos
 from .runtime import Network, cache_folder, to_input
 from .segment import Segmentation, Segmenter, get_segmenter, render
 
-# %% ../nbs/02_embed.ipynb #a01b0810
+# %% ../nbs/02_embed.ipynb #8147c081
 def unit(
     x: np.ndarray, # float [..., d]
 ) -> np.ndarray: # float32 [..., d] of length one; zero rows stay zero
@@ -35,7 +37,7 @@ def unit(
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     return (x / np.where(norm == 0, 1, norm)).astype(np.float32)
 
-# %% ../nbs/02_embed.ipynb #78451640
+# %% ../nbs/02_embed.ipynb #204c84b7
 @dataclass(frozen=True)
 class Part:
     "One piece of a model: where its vector comes from and how much it weighs."
@@ -48,7 +50,7 @@ class Part:
     std: tuple=(.5, .5, .5)  # graph: divided by
     feature: str|None=None # feature: its name in `Segmentation.features`
 
-# %% ../nbs/02_embed.ipynb #84885d47
+# %% ../nbs/02_embed.ipynb #4f9b54bc
 def colour_histogram(
     photo: Image.Image, # RGB
 ) -> np.ndarray: # float32 [512], length one
@@ -57,7 +59,7 @@ def colour_histogram(
     counts = np.bincount(hsv.astype(int) @ [64, 8, 1], minlength=512)
     return unit(np.sqrt(counts))
 
-# %% ../nbs/02_embed.ipynb #1522deeb
+# %% ../nbs/02_embed.ipynb #eaa6152b
 _compiling = threading.Lock()
 
 @cache
@@ -74,7 +76,7 @@ def _view_vector(part: Part, view: str, folder: Path|None, photo: Image.Image, s
     if part.feature not in seg.features: raise ValueError(f'this model needs the feature {part.feature!r}, which the segmenter does not give')
     return seg.features[part.feature]
 
-# %% ../nbs/02_embed.ipynb #7f75cc8a
+# %% ../nbs/02_embed.ipynb #fa342809
 def part_vector(
     part: Part,
     folder: Path|None,        # where its graph lies
@@ -85,7 +87,7 @@ def part_vector(
     "The vector of one part; raises `ValueError` for a feature the segmenter does not give."
     return unit(unit(sum(unit(_view_vector(part, view, folder, photo, seg)) for view in part.views)) - centre)
 
-# %% ../nbs/02_embed.ipynb #ba1c8bb6
+# %% ../nbs/02_embed.ipynb #6e3bc3c5
 FORMAT = 1
 
 @dataclass
@@ -116,7 +118,7 @@ class PetEmbedder:
         kept = load_file(self.folder / 'centres.safetensors')
         return [kept[str(i)] for i in range(len(self.parts))]
 
-# %% ../nbs/02_embed.ipynb #81b62c06
+# %% ../nbs/02_embed.ipynb #5286dc9a
 @patch(as_prop=True)
 def files(self: PetEmbedder) -> list[str]:
     "The files in `folder` that the parts need, sorted."
@@ -129,7 +131,7 @@ def id(self: PetEmbedder) -> str:
     facts = [FORMAT, self.segmenter, self.dim, self.centred, [vars(part) for part in self.parts], _hashes(self.folder, self.files)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
-# %% ../nbs/02_embed.ipynb #ce0233c6
+# %% ../nbs/02_embed.ipynb #c3100a8a
 @cache
 def _hash(path: Path, mtime_ns: int) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -137,7 +139,7 @@ def _hashes(folder: Path|None, files: Sequence[str]) -> dict[str, str]:
     "SHA-256 of each file."
     return {name: _hash(folder / name, os.stat(folder / name).st_mtime_ns) for name in files}
 
-# %% ../nbs/02_embed.ipynb #2920accb
+# %% ../nbs/02_embed.ipynb #df8d6d8b
 def save_model(
     model: PetEmbedder,  # what to keep
     folder: str|Path,    # where; made when missing
@@ -151,16 +153,17 @@ def save_model(
     _write(folder / 'model.json', (json.dumps(facts, indent=1) + '\n').encode())
     return open_model(folder)
 
-# %% ../nbs/02_embed.ipynb #4fa27eb7
+# %% ../nbs/02_embed.ipynb #b1325b4b
 def _write(path: Path, data: bytes):
-    "Write a file so that it is there completely or not at all."
+    "Write a file so that it is there completely or not at all. A pipe or a device is written to, not replaced."
+    if path.exists() and not path.is_file(): return path.write_bytes(data)
     part = path.with_name(path.name + '.tmp')
     try:
         with open(part, 'wb') as f: f.write(data); f.flush(); os.fsync(f.fileno())
         os.replace(part, path)
     except OSError: part.unlink(missing_ok=True); raise
 
-# %% ../nbs/02_embed.ipynb #1b99bd2b
+# %% ../nbs/02_embed.ipynb #faa63287
 def open_model(
     folder: str|Path, # made by `save_model`
 ) -> PetEmbedder:
@@ -177,7 +180,7 @@ def open_model(
         if _hashes(folder, [name])[name] != digest: raise ValueError(f'{folder}: the file {name} has been altered')
     return PetEmbedder(facts['name'], parts, facts['dim'], folder, facts['segmenter'], facts['calibration'], facts['centred'], facts['card'])
 
-# %% ../nbs/02_embed.ipynb #4b5c3afb
+# %% ../nbs/02_embed.ipynb #fc3bb27e
 def _externalise(model, weights: Path):
     "Make the graph's float weights external tensors: half precision, at their offsets in the safetensors file."
     from onnx import TensorProto, helper
@@ -195,7 +198,7 @@ def _externalise(model, weights: Path):
     for node in nodes: del node.metadata_props[:]; node.doc_string = ''
     for items, new in ((model.graph.initializer, kept), (model.graph.node, nodes), (model.graph.value_info, [])): del items[:]; items.extend(new)
 
-# %% ../nbs/02_embed.ipynb #93815e9c
+# %% ../nbs/02_embed.ipynb #ae8841a9
 def export_graph(
     module,            # a torch module: float32 [n, 3, size, size] -> float32 [n, d]
     folder: str|Path,  # gets `weights.safetensors` and `graph.onnx`
@@ -218,7 +221,7 @@ def export_graph(
     onnx.checker.check_model(folder / 'graph.onnx')
     return dim
 
-# %% ../nbs/02_embed.ipynb #0cdfa485
+# %% ../nbs/02_embed.ipynb #a3fa5718
 def export_model(
     module,                     # a torch module: float32 [n, 3, size, size] -> float32 [n, d]
     folder: str|Path,           # the new model's folder
@@ -234,7 +237,7 @@ def export_model(
     dim = export_graph(module, folder, size)
     return save_model(PetEmbedder(name, (part,), dim, Path(folder), card=card or {}), folder)
 
-# %% ../nbs/02_embed.ipynb #a1f3096c
+# %% ../nbs/02_embed.ipynb #762f08cb
 PACKAGED = 'tf_efficientnet_lite0'
 
 def _packaged_state(module):
@@ -246,7 +249,7 @@ def _packaged_state(module):
     names = [k for k in module.state_dict() if 'num_batches' not in k]
     return dict(zip(names, values, strict=True))
 
-# %% ../nbs/02_embed.ipynb #07c6e9a7
+# %% ../nbs/02_embed.ipynb #1bf0967a
 def create_backbone(
     name: str=PACKAGED, # a timm model name
     pretrained: bool=True, # with ImageNet (or the hub's) weights
@@ -261,7 +264,7 @@ def create_backbone(
     config = timm.data.resolve_model_data_config(module)
     return module, dict(size=config['input_size'][-1], mean=tuple(config['mean']), std=tuple(config['std']))
 
-# %% ../nbs/02_embed.ipynb #2e4d82e7
+# %% ../nbs/02_embed.ipynb #8bd0d43b
 FLOORS = ('colour-histogram', 'lite0') # what a model's figures are shown beside
 BUILTIN = ('petlost', 'transformer') + FLOORS
 
@@ -274,7 +277,7 @@ def _builtin(name: str) -> PetEmbedder:
     if name == 'colour-histogram': return PetEmbedder(name, (Part('colours'),), 512, segmenter='none')
     return model
 
-# %% ../nbs/02_embed.ipynb #b812e72c
+# %% ../nbs/02_embed.ipynb #d2b19b97
 def _from_timm(name: str) -> PetEmbedder:
     "Any timm network on the whole photo, exported once into the cache folder."
     folder = (cache_folder() or Path(tempfile.mkdtemp())) / 'models' / f'timm-{name.replace("/", "-")}'
@@ -284,7 +287,7 @@ def _from_timm(name: str) -> PetEmbedder:
     dim = export_graph(module, folder, facts['size'])
     return save_model(PetEmbedder(f'timm:{name}', (Part('graph', file='graph.onnx', **facts),), dim, folder, 'none'), folder)
 
-# %% ../nbs/02_embed.ipynb #10385941
+# %% ../nbs/02_embed.ipynb #cbbb4c5e
 def load_model(
     name: str|Path='petlost', # a model's folder, a name in `BUILTIN`, or 'timm:<name>'
 ) -> PetEmbedder:
@@ -294,7 +297,7 @@ def load_model(
     if not Path(name).exists(): raise ValueError(f"no model {name}: use a model's folder, {', '.join(BUILTIN)} or timm:<name>")
     return open_model(name)
 
-# %% ../nbs/02_embed.ipynb #2e0f4807
+# %% ../nbs/02_embed.ipynb #0fa5eb60
 THUMBNAIL = 256
 
 @dataclass
@@ -304,7 +307,8 @@ class Embedded:
     key: str               # SHA-256 of the file's bytes, hexadecimal: the same file has the same key anywhere
     vector: np.ndarray     # float32 [dim], length one
     thumbnail: bytes       # a JPEG of at most 256 x 256 pixels, without metadata
-    flags: tuple[str, ...] # what the segmenter noticed
+    flags: tuple[str, ...] # what was noticed on the way: 'truncated', 'animated', and what the segmenter says
+    hash: bytes            # 32 bytes of `perceptual_hash`
 
 def thumbnail(
     photo: Image.Image,  # RGB
@@ -316,7 +320,7 @@ def thumbnail(
     small.save(buf, 'JPEG', quality=82)
     return buf.getvalue()
 
-# %% ../nbs/02_embed.ipynb #02138cb4
+# %% ../nbs/02_embed.ipynb #d23e2297
 def _embed_one(photo: Photo, model: PetEmbedder, segmenter: Segmenter, known: Container) -> Embedded|BadPhoto|None:
     "One photo through the pipeline."
     try:
@@ -326,9 +330,9 @@ def _embed_one(photo: Photo, model: PetEmbedder, segmenter: Segmenter, known: Co
         picture = open_photo(data, name=photo.name)
     except BadPhoto as bad: return bad
     seg = segmenter([picture])[0]
-    return Embedded(photo, key, model([picture], [seg])[0], thumbnail(picture), seg.flags)
+    return Embedded(photo, key, model([picture], [seg])[0], thumbnail(picture), picture.info['flags'] + seg.flags, perceptual_hash(picture).tobytes())
 
-# %% ../nbs/02_embed.ipynb #4a12444b
+# %% ../nbs/02_embed.ipynb #305aa621
 def embed_photos(
     photos: Iterable[Photo],  # any number
     model: PetEmbedder,       # what to embed with; its segmenter is used
@@ -346,7 +350,7 @@ def embed_photos(
             while waiting: yield waiting.popleft().result()
         finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/02_embed.ipynb #47300b8e
+# %% ../nbs/02_embed.ipynb #3ff3111a
 def embed_set(
     photoset: PhotoSet,    # what `read_photos` found
     model: PetEmbedder,    # what to embed with
@@ -361,7 +365,7 @@ def embed_set(
     if not photos: raise ValueError(f'no photo can be read; the first fault: {problems[0]}')
     return np.stack(vectors), photos, problems
 
-# %% ../nbs/02_embed.ipynb #14c1ac6d
+# %% ../nbs/02_embed.ipynb #3572e9bd
 def embed_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # an .npz file: `paths` str [n] relative to the folder, `vectors` float32 [n, dim]
@@ -375,7 +379,7 @@ def embed_folder(
     _write(Path(out), buf.getvalue())
     return len(photos), problems
 
-# %% ../nbs/02_embed.ipynb #a26c905b
+# %% ../nbs/02_embed.ipynb #4c99af3a
 def frozen_model(
     photoset: PhotoSet,    # photos to fit the centres on; only such as may be trained on
     folder: str|Path,      # the new model's folder

@@ -16,7 +16,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 from fastcore.basics import patch
-from .data import Report, haversine_km, parse_place, parse_species, parse_status, parse_time
+from .facts import Report, haversine_km, parse_place, parse_species, parse_status, parse_time
 from .store import CatalogueError, PhotoRow, Store, sync_folder, unit_rows
 
 # %% ../nbs/05_index.ipynb #9ebcea53

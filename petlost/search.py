@@ -6,23 +6,27 @@
 __all__ = ['open_catalogue', 'Indexed', 'index_photos', 'Query', 'Searcher', 'evaluate_photos', 'calibrate_model',
            'record_figures']
 
-# %% ../nbs/05a_search.ipynb #c95eb89b
+# %% ../nbs/05a_search.ipynb #44a6d10e
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-# %% ../nbs/05a_search.ipynb #9de09ba4
+# %% ../nbs/05a_search.ipynb #56720a5b
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
-from .data import BadPhoto, PhotoSet
+from .duplicates import SharedPhoto
+from .facts import filled
+from .photo import BadPhoto
+from .photoset import PhotoSet
 from .embed import PetEmbedder, embed_photos, embed_set, load_model, open_model, save_model
 from .evaluate import Calibration, Figures, ece, retrieval, search_pairs
 from .index import Catalogue
+from .mining import shared_reports
 from .segment import Segmentation, get_segmenter, render
 from .store import CatalogueError, PhotoRow
 
-# %% ../nbs/05a_search.ipynb #a6be7661
+# %% ../nbs/05a_search.ipynb #ce595f4e
 def open_catalogue(
     folder: str|Path,       # an existing catalogue, or a place for a new one
     model: PetEmbedder,     # the model whose vectors go in
@@ -37,17 +41,19 @@ def open_catalogue(
     if not (folder / 'model' / 'model.json').exists(): save_model(model, folder / 'model')
     return catalogue
 
-# %% ../nbs/05a_search.ipynb #7d976481
+# %% ../nbs/05a_search.ipynb #7969a31a
 @dataclass
 class Indexed:
     "What one run of `index_photos` did."
     added: int = 0                # photos that are new in the catalogue
     known: int = 0                # photos that were there already
+    repeats: int = 0              # photos that their report has already, in other bytes
+    shared: list[SharedPhoto] = field(default_factory=list) # new photos that other reports show too: probably the same pet
     problems: list[BadPhoto] = field(default_factory=list) # photos and rows that could not be used
 
-def _row(done) -> PhotoRow: return PhotoRow(done.photo.report, done.photo.name, done.key, done.vector, done.thumbnail, done.flags)
+def _row(done) -> PhotoRow: return PhotoRow(done.photo.report, done.photo.name, done.key, done.vector, done.thumbnail, done.flags, done.hash)
 
-# %% ../nbs/05a_search.ipynb #fc5ef8fa
+# %% ../nbs/05a_search.ipynb #b4f5283b
 def index_photos(
     photoset: PhotoSet,      # what `read_photos` found
     folder: str|Path,        # the catalogue; made when missing
@@ -59,20 +65,23 @@ def index_photos(
     result, rows = Indexed(problems=list(photoset.problems)), []
     with open_catalogue(folder, load_model(model)) as catalogue:
         def keep():
-            result.added += catalogue.add([photoset.reports[r] for r in dict.fromkeys(row.report for row in rows)], rows)
+            result.added += catalogue.add([facts[r] for r in dict.fromkeys(row.report for row in rows)], rows)
             rows.clear()
-        known = catalogue.keys()
-        catalogue.add([photoset.reports[r] for r in photoset.reports if r in {report for report, _ in known}], [])
+        before, known, repeats = catalogue.reports(), catalogue.keys(), len(catalogue.repeats())
+        facts = {r: filled(report, before.get(r)) for r, report in photoset.reports.items()}
+        catalogue.add([report for r, report in facts.items() if r in before], [])
         done = embed_photos(photoset.photos, open_model(Path(folder) / 'model'), known)
         for one in tqdm(done, total=len(photoset.photos), desc='index', unit='photo', disable=not progress):
-            if one is None: result.known += 1
-            elif isinstance(one, BadPhoto): result.problems.append(one)
-            else: rows.append(_row(one))
+            if isinstance(one, BadPhoto): result.problems.append(one)
+            elif one: rows.append(_row(one))
             if len(rows) >= batch: keep()
         if rows: keep()
+        result.repeats = len(catalogue.repeats()) - repeats
+        result.shared = shared_reports(catalogue, len(catalogue.hashes()[0]) - result.added)
+    result.known = len(photoset.photos) - result.added - result.repeats - (len(result.problems) - len(photoset.problems))
     return result
 
-# %% ../nbs/05a_search.ipynb #a7ddbf6b
+# %% ../nbs/05a_search.ipynb #c6604cac
 @dataclass
 class Query:
     "One pet to look for."
@@ -91,7 +100,7 @@ class Query:
         "Each photo as the pet on neutral ground."
         return [render(photo, seg, 'isolated', size) for photo, seg in zip(self.photos, self.segs)]
 
-# %% ../nbs/05a_search.ipynb #b1b9c617
+# %% ../nbs/05a_search.ipynb #f8a5c4f2
 class Searcher:
     "A catalogue open for searching, with the model that made it."
     def __init__(self,
@@ -126,7 +135,7 @@ class Searcher:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/05a_search.ipynb #919f8d29
+# %% ../nbs/05a_search.ipynb #54bb46e8
 def evaluate_photos(
     photoset: PhotoSet,                     # labelled by pet, or by report
     models: Iterable[str|Path]=('petlost',), # as `load_model` takes them
@@ -140,7 +149,7 @@ def evaluate_photos(
         figures[name] = retrieval(vectors, [photoset.pet(p) for p in photos], [p.source for p in photos], scenes if any(scenes) else None)
     return figures, problems
 
-# %% ../nbs/05a_search.ipynb #6fffc737
+# %% ../nbs/05a_search.ipynb #b8819bb8
 def calibrate_model(
     folder: str|Path,     # a model's folder; its `model.json` is written anew
     photoset: PhotoSet,   # labelled photos; only such as may be trained on
@@ -155,7 +164,7 @@ def calibrate_model(
     facts = dict(photos=len(photos), pairs=len(scores), ece=round(float(ece(fitted(scores), same)), 4))
     return save_model(replace(model, calibration=fitted.to_dict(), card=model.card | dict(calibrated_on=facts)), folder)
 
-# %% ../nbs/05a_search.ipynb #17c73f24
+# %% ../nbs/05a_search.ipynb #385a5750
 def record_figures(
     folder: str|Path, # a model's folder
     figures: Figures, # of this model

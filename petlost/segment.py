@@ -7,22 +7,23 @@ __all__ = ['Segmenter', 'THRESHOLD', 'SMALLEST', 'LARGEST', 'SEVERAL', 'MIDDLE',
            'Segmentation', 'whole_photo', 'mask_from_saliency', 'SaliencySegmenter', 'iou', 'SamSegmenter',
            'WholePhoto', 'get_segmenter', 'segment_folder', 'render']
 
-# %% ../nbs/01_segment.ipynb #822a78ef
+# %% ../nbs/01_segment.ipynb #de37808a
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/01_segment.ipynb #1ff69595
+# %% ../nbs/01_segment.ipynb #690b1c56
 import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
-from .data import MAX_PIXELS, BadPhoto, Photo, open_photo, read_photos
+from .photo import BadPhoto, open_photo
+from .photoset import Photo, read_photos
 from .runtime import Network, to_input
 
-# %% ../nbs/01_segment.ipynb #373eebd6
+# %% ../nbs/01_segment.ipynb #fda25dba
 @dataclass
 class Segmentation:
     "Where the pet is in one photo."
@@ -34,7 +35,7 @@ class Segmentation:
 
 Segmenter = Callable[[Sequence[Image.Image]], list[Segmentation]]
 
-# %% ../nbs/01_segment.ipynb #c0c24e12
+# %% ../nbs/01_segment.ipynb #03b8c919
 THRESHOLD = .5     # saliency above this is pet
 SMALLEST = .004    # share of the photo below which a piece is no pet
 LARGEST = .97      # share above which nothing stands out: a wall, a blank, noise
@@ -55,7 +56,7 @@ def _touches_border(mask: np.ndarray) -> bool:
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(edge.mean() > .05)
 
-# %% ../nbs/01_segment.ipynb #053cc8f0
+# %% ../nbs/01_segment.ipynb #d33e2bbb
 def whole_photo(
     photo: Image.Image,   # RGB
     flags: tuple[str, ...]=(), # why the whole photo is taken
@@ -65,7 +66,7 @@ def whole_photo(
     w, h = photo.size
     return Segmentation(np.ones((h, w), bool), (0, 0, w, h), 0. if flags else 1., flags, features or {})
 
-# %% ../nbs/01_segment.ipynb #495d4879
+# %% ../nbs/01_segment.ipynb #606755d1
 def mask_from_saliency(
     saliency: np.ndarray,  # float [H, W] in [0, 1], at the photo's own size
     photo: Image.Image,    # RGB, H high and W wide
@@ -82,7 +83,7 @@ def mask_from_saliency(
     flags = ('several_pets',) * bool(others) + ('touches_border',) * _touches_border(mask)
     return Segmentation(mask, _box(mask), float(saliency[mask].mean()), flags, features or {})
 
-# %% ../nbs/01_segment.ipynb #6231697c
+# %% ../nbs/01_segment.ipynb #91f1fa85
 MIDDLE = '/backbone/encoder/layer.6/Add_1_output_0'
 
 class SaliencySegmenter:
@@ -103,7 +104,7 @@ class SaliencySegmenter:
         "Find the pet in each photo."
         return [self._one(photo) for photo in photos]
 
-# %% ../nbs/01_segment.ipynb #6986c851
+# %% ../nbs/01_segment.ipynb #51a166e7
 def iou(
     a: np.ndarray, # bool [H, W]
     b: np.ndarray, # bool [H, W]
@@ -112,7 +113,7 @@ def iou(
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.
 
-# %% ../nbs/01_segment.ipynb #51ece85d
+# %% ../nbs/01_segment.ipynb #c551d8a4
 class SamSegmenter:
     "Segment Anything (Kirillov et al. 2023, arXiv 2304.02643), prompted by the saliency segmenter."
     def __init__(self,
@@ -145,7 +146,7 @@ class SamSegmenter:
         "Find the pet in each photo; the confidence is the agreement with the prompt's mask."
         return [self._one(photo) for photo in photos]
 
-# %% ../nbs/01_segment.ipynb #1042f93e
+# %% ../nbs/01_segment.ipynb #984307bd
 class WholePhoto:
     "Takes the whole photo as the pet: for photos that are cut out already, and as the other side of a comparison."
     name = 'none'
@@ -157,7 +158,7 @@ class WholePhoto:
 
 SEGMENTERS: dict[str, Callable[[], Segmenter]] = {'saliency': SaliencySegmenter, 'none': WholePhoto}
 
-# %% ../nbs/01_segment.ipynb #67c69ae0
+# %% ../nbs/01_segment.ipynb #5544c6d8
 def get_segmenter(
     name: str='saliency', # a name in `SEGMENTERS`, or 'sam:CHECKPOINT'
 ) -> Segmenter:
@@ -166,15 +167,16 @@ def get_segmenter(
     if name not in SEGMENTERS: raise ValueError(f"unknown segmenter {name!r}: use {', '.join(SEGMENTERS)} or sam:CHECKPOINT")
     return SEGMENTERS[name]()
 
-# %% ../nbs/01_segment.ipynb #3789852e
+# %% ../nbs/01_segment.ipynb #e0efefe6
 def _write_mask(photo: Photo, target: Path, segmenter: Segmenter) -> BadPhoto|None:
-    "Segment one photo at its full size and write the mask; the fault if it cannot be read."
-    try: picture = open_photo(photo.path, max_side=MAX_PIXELS, name=photo.name)
+    "Segment one photo and write the mask at the photo's full size; the fault if it cannot be read."
+    try: picture = open_photo(photo.path, max_side=1024, name=photo.name)
     except BadPhoto as bad: return bad
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(segmenter([picture])[0].mask.astype(np.uint8) * 255).save(target)
+    mask = Image.fromarray(segmenter([picture])[0].mask.astype(np.uint8) * 255)
+    mask.resize(picture.info['size'], Image.Resampling.BILINEAR).point(lambda v: 255 * (v > 127)).save(target)
 
-# %% ../nbs/01_segment.ipynb #cd677445
+# %% ../nbs/01_segment.ipynb #bfe5f0f9
 def segment_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # gets `<photo's name>.png` for each photo: 255 on the pet, 0 elsewhere, the upright photo's size
@@ -192,7 +194,7 @@ def segment_folder(
         faults = [bad for bad in tqdm(done, total=len(targets), desc='segment', unit='photo', disable=not progress) if bad]
     return len(targets) - len(faults), problems + faults
 
-# %% ../nbs/01_segment.ipynb #55b18d6f
+# %% ../nbs/01_segment.ipynb #44df44d0
 VIEWS = ('whole', 'crop', 'isolated', 'background')
 GROUND = (127, 127, 127) # what the backbones' normalisation calls zero
 MARGIN = .08             # of the box's longer side, on each side
@@ -215,7 +217,7 @@ def _soft(mask: np.ndarray) -> np.ndarray:
     sigma = max(mask.shape) / 150
     return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigmaX=max(sigma, .5))
 
-# %% ../nbs/01_segment.ipynb #cbe1314c
+# %% ../nbs/01_segment.ipynb #1856464b
 def render(
     photo: Image.Image,  # upright RGB
     seg: Segmentation,   # of the same photo

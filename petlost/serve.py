@@ -23,7 +23,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 # %% ../nbs/06a_serve.ipynb #b2b91b76
-from .data import SPECIES, STATUSES, BadPhoto, open_photo, parse_place, parse_species, parse_status, parse_time
+from .facts import SPECIES, STATUSES, parse_place, parse_species, parse_status, parse_time
+from .photo import BadPhoto, open_photo
 from .page import card
 from .search import Searcher
 from .store import CatalogueError

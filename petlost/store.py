@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['CatalogueError', 'sync_folder', 'unit_rows', 'PhotoRow', 'Store']
 
-# %% ../nbs/03a_store.ipynb #79b28c18
+# %% ../nbs/03a_store.ipynb #e313619d
 import json, os, sqlite3, threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# %% ../nbs/03a_store.ipynb #43c7b004
+# %% ../nbs/03a_store.ipynb #9733ab30
 import numpy as np
 from fastcore.basics import patch
-from .data import Report, parse_place, parse_species, parse_status, parse_time
+from .duplicates import MAX_BITS
+from .facts import Report, parse_place, parse_species, parse_status, parse_time
 
-# %% ../nbs/03a_store.ipynb #1b55bae8
+# %% ../nbs/03a_store.ipynb #4183979c
 class CatalogueError(ValueError):
     "A catalogue that cannot be made, opened, read or written, and why."
 
-# %% ../nbs/03a_store.ipynb #cfb94373
+# %% ../nbs/03a_store.ipynb #f34a2740
 def sync_folder(
     folder: Path, # the catalogue
 ):
@@ -30,7 +31,7 @@ def sync_folder(
     try: os.fsync(fd)
     finally: os.close(fd)
 
-# %% ../nbs/03a_store.ipynb #52edd9f3
+# %% ../nbs/03a_store.ipynb #4c994159
 @contextmanager
 def _plainly(
     folder: Path, # the catalogue
@@ -41,7 +42,7 @@ def _plainly(
     except sqlite3.Error as e: raise CatalogueError(f'{folder}: cannot {doing} the catalogue: {e}') from None
     except OSError as e: raise CatalogueError(f'{folder}: cannot {doing} the catalogue: {(e.strerror or str(e)).lower()}') from None
 
-# %% ../nbs/03a_store.ipynb #49cf1a43
+# %% ../nbs/03a_store.ipynb #9a2541a1
 def unit_rows(
     vectors: np.ndarray, # [n, d] numbers, or [d] for one
     dim: int,            # length a vector has in this catalogue
@@ -56,7 +57,7 @@ def unit_rows(
     if (lengths < 1e-12).any(): raise ValueError(f'{what} is all zeros')
     return (x / lengths).astype(np.float32)
 
-# %% ../nbs/03a_store.ipynb #ce82278e
+# %% ../nbs/03a_store.ipynb #b5ea0e8e
 @dataclass
 class PhotoRow:
     "One photo of a report, as the catalogue keeps it."
@@ -66,8 +67,9 @@ class PhotoRow:
     vector: np.ndarray|None=None # [dim]; None in rows that are read back
     thumbnail: bytes=b''         # a small JPEG
     flags: tuple[str, ...]=()    # what the earlier rooms noticed, such as 'no pet found'
+    hash: bytes=b''              # 32 bytes of `perceptual_hash`; empty when nobody computed it
 
-# %% ../nbs/03a_store.ipynb #d6a44243
+# %% ../nbs/03a_store.ipynb #212d6067
 def _facts(
     report: Report, # as given
 ) -> tuple: # (id, species, status, lat, lon, seen_at, pet), each valid or None
@@ -77,9 +79,13 @@ def _facts(
                  *(parse_place(report.lat, report.lon) or (None, None)), parse_time(report.seen_at), report.pet)
     except ValueError as e: raise ValueError(f'report {report.id}: {e}') from None
 
-# %% ../nbs/03a_store.ipynb #8a35e789
-_FORMAT = 1
+# %% ../nbs/03a_store.ipynb #637ef85d
+_FORMAT = 2
 _APPLICATION = 0x50544c54
+_LOOKS = '''
+CREATE TABLE hashes (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, hash BLOB NOT NULL);
+CREATE TABLE repeats (report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, name TEXT NOT NULL, key TEXT NOT NULL, photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE, PRIMARY KEY (report, key)) WITHOUT ROWID;
+'''
 _SCHEMA = f'''
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_FORMAT};
@@ -90,9 +96,9 @@ CREATE TABLE photos (num INTEGER PRIMARY KEY AUTOINCREMENT, report INTEGER NOT N
     name TEXT NOT NULL, key TEXT NOT NULL, flags TEXT NOT NULL, UNIQUE (report, key), UNIQUE (report, name));
 CREATE TABLE vectors (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, vector BLOB NOT NULL);
 CREATE TABLE thumbnails (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, jpeg BLOB NOT NULL);
-'''
+{_LOOKS}'''
 
-# %% ../nbs/03a_store.ipynb #b9b5cf7b
+# %% ../nbs/03a_store.ipynb #a68b629e
 def _lock_folder(
     folder: Path, # the catalogue
 ) -> sqlite3.Connection: # closing it gives the lock back
@@ -108,7 +114,7 @@ def _lock_folder(
         busy = 'another process is writing to this catalogue' if 'locked' in str(e) else f'cannot lock the catalogue: {e}'
         raise CatalogueError(f'{folder}: {busy}') from None
 
-# %% ../nbs/03a_store.ipynb #1580a0ef
+# %% ../nbs/03a_store.ipynb #1d24c6f4
 def _connect(
     folder: Path, # the catalogue
     write: bool,  # may this connection write?
@@ -128,17 +134,19 @@ def _connect(
             raise CatalogueError(f'{folder}: its last writer was killed and nothing can be written here; open it once where it can') from None
         return connect('mode=ro&immutable=1'), True
 
-# %% ../nbs/03a_store.ipynb #b3ea107e
+# %% ../nbs/03a_store.ipynb #838d33b6
 def _check_format(
     folder: Path,           # the catalogue
     db: sqlite3.Connection, # its database
+    write: bool,            # may it be brought up to date?
 ):
     "Raises `CatalogueError` when the database is something else, or newer than this code."
     made_by, version = (db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('application_id', 'user_version'))
     if made_by != _APPLICATION: raise CatalogueError(f'{folder}: not a catalogue (its catalogue.db is another database)')
+    if version == 1 and write: db.executescript(f'BEGIN; {_LOOKS} PRAGMA user_version = {_FORMAT}; COMMIT;')
     if version > _FORMAT: raise CatalogueError(f'{folder}: made by a newer petlost (format {version}; this one reads up to {_FORMAT})')
 
-# %% ../nbs/03a_store.ipynb #74c3f834
+# %% ../nbs/03a_store.ipynb #ba3601f6
 class Store:
     "A catalogue's folder: reports, photo vectors, thumbnails. `open` and `create` make one. Several threads may share it."
     def __init__(self,
@@ -152,7 +160,7 @@ class Store:
         try:
             with _plainly(self.folder, 'open'):
                 self._db, self._immutable = _connect(self.folder, write)
-                _check_format(self.folder, self._db)
+                _check_format(self.folder, self._db, write)
                 if write:
                     for pragma in ('synchronous = FULL', 'foreign_keys = ON', 'secure_delete = ON'): self._db.execute(f'PRAGMA {pragma}')
                 self.model = json.loads(self._meta('model'))
@@ -169,7 +177,7 @@ class Store:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/03a_store.ipynb #cc3b6089
+# %% ../nbs/03a_store.ipynb #ea481a22
 @patch
 def _meta(self: Store,
     key: str, # 'model', 'generation' or 'vectors'
@@ -178,7 +186,7 @@ def _meta(self: Store,
     found = self._db.execute('SELECT value FROM meta WHERE key = ?', (key,)).fetchone()
     return found[0] if found else None
 
-# %% ../nbs/03a_store.ipynb #55b6e661
+# %% ../nbs/03a_store.ipynb #d61a0888
 @patch(cls_method=True)
 def open(cls: Store,
     folder: str|Path,  # an existing catalogue
@@ -187,7 +195,7 @@ def open(cls: Store,
     "Open a catalogue; raises `CatalogueError` when it is none, is newer, is damaged, or has a writer already."
     return cls(folder, write)
 
-# %% ../nbs/03a_store.ipynb #6c640008
+# %% ../nbs/03a_store.ipynb #38512100
 @patch(cls_method=True)
 def create(cls: Store,
     folder: str|Path, # a folder that is empty or not there yet
@@ -212,7 +220,7 @@ def create(cls: Store,
             sync_folder(folder)
     return cls.open(folder, write=True)
 
-# %% ../nbs/03a_store.ipynb #d2a1ea69
+# %% ../nbs/03a_store.ipynb #b757b041
 @patch
 @contextmanager
 def _reading(self: Store) -> Iterator[sqlite3.Connection]:
@@ -228,7 +236,7 @@ def _reading(self: Store) -> Iterator[sqlite3.Connection]:
         finally:
             if not outer: self._db.execute('COMMIT')
 
-# %% ../nbs/03a_store.ipynb #e31c71ba
+# %% ../nbs/03a_store.ipynb #79923a5e
 @patch
 @contextmanager
 def _writing(self: Store) -> Iterator[sqlite3.Connection]:
@@ -245,29 +253,40 @@ def _writing(self: Store) -> Iterator[sqlite3.Connection]:
             if self._db.in_transaction: self._db.execute('ROLLBACK')
             raise
 
-# %% ../nbs/03a_store.ipynb #c56b0731
+# %% ../nbs/03a_store.ipynb #4c3a589d
 _ADD_REPORT = '''INSERT INTO reports (id, species, status, lat, lon, seen_at, pet) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET species = excluded.species, status = excluded.status, lat = excluded.lat,
     lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet'''
 
-# %% ../nbs/03a_store.ipynb #8a408562
+# %% ../nbs/03a_store.ipynb #e49c8a05
 @patch
-def _add_photo(self: Store,
-    photo: PhotoRow,  # its report is in the catalogue
-    vector: bytes,    # float16 [dim], little-endian
-) -> int: # 1 when it was new, 0 when it was there
-    "Put one photo in, inside a transaction."
+def _repeated(self: Store, report: tuple[int], hash: bytes) -> int|None:
+    "Number of the photo of the report with this number that shows the same as a new one of that hash."
+    if not any(hash): return None
+    rows = self._db.execute('SELECT hashes.photo, hash FROM hashes JOIN photos ON num = hashes.photo WHERE report = ?', report).fetchall()
+    bits = [int.from_bytes(bytes(a ^ b for a, b in zip(hash, other))).bit_count() if any(other) else 256 for _, other in rows]
+    return rows[int(np.argmin(bits))][0] if bits and min(bits) <= MAX_BITS else None
+
+# %% ../nbs/03a_store.ipynb #1f2501b5
+@patch
+def _add_photo(self: Store, photo: PhotoRow, vector: bytes) -> int:
+    "Put one photo and its float16 vector in, inside a transaction; 1 when it was new, 0 when it was there."
     db, report = self._db, self._db.execute('SELECT num FROM reports WHERE id = ?', (photo.report,)).fetchone()
     if report is None: raise ValueError(f'photo {photo.name} belongs to report {photo.report}, which is not in the catalogue')
-    if db.execute('SELECT 1 FROM photos WHERE report = ? AND key = ?', (*report, photo.key)).fetchone(): return 0
+    for known in ('photos', 'repeats'):
+        if db.execute(f'SELECT 1 FROM {known} WHERE report = ? AND key = ?', (*report, photo.key)).fetchone(): return 0
     db.execute('DELETE FROM photos WHERE report = ? AND name = ?', (*report, photo.name))
+    if first := self._repeated(report, photo.hash):
+        db.execute('INSERT INTO repeats VALUES (?, ?, ?, ?)', (*report, photo.name, photo.key, first))
+        return 0
     num = db.execute('INSERT INTO photos (report, name, key, flags) VALUES (?, ?, ?, ?)',
                      (*report, photo.name, photo.key, json.dumps(photo.flags))).lastrowid
     db.execute('INSERT INTO vectors VALUES (?, ?)', (num, vector))
     db.execute('INSERT INTO thumbnails VALUES (?, ?)', (num, photo.thumbnail))
+    if photo.hash: db.execute('INSERT INTO hashes VALUES (?, ?)', (num, photo.hash))
     return 1
 
-# %% ../nbs/03a_store.ipynb #abc5746e
+# %% ../nbs/03a_store.ipynb #264ea73b
 @patch
 def add(self: Store,
     reports: Iterable[Report],  # new reports, or known ones with their facts as they are now
@@ -280,16 +299,14 @@ def add(self: Store,
         db.executemany(_ADD_REPORT, rows)
         return sum(self._add_photo(photo, vector.astype('<f2').tobytes()) for photo, vector in zip(photos, vectors))
 
-# %% ../nbs/03a_store.ipynb #18ea6634
+# %% ../nbs/03a_store.ipynb #fdc759ac
 _REPORT = 'SELECT id, species, status, lat, lon, seen_at, pet FROM reports'
 
-# %% ../nbs/03a_store.ipynb #de591c88
 @patch
 def reports(self: Store) -> dict[str, Report]: # by id, in the order they came
     "Every report's facts."
     with self._reading() as db: return {row[0]: Report(*row) for row in db.execute(f'{_REPORT} ORDER BY num')}
 
-# %% ../nbs/03a_store.ipynb #049a2df7
 @patch
 def report(self: Store,
     report: str, # `Report.id`
@@ -299,10 +316,9 @@ def report(self: Store,
     if not found: raise CatalogueError(f'{self.folder}: no report {report!r} in this catalogue')
     return Report(*found)
 
-# %% ../nbs/03a_store.ipynb #f0ea5c28
+# %% ../nbs/03a_store.ipynb #4c0dd540
 _PHOTO = 'FROM photos JOIN reports ON reports.num = photos.report'
 
-# %% ../nbs/03a_store.ipynb #894d27df
 @patch
 def photos(self: Store,
     report: str, # `Report.id`
@@ -312,7 +328,6 @@ def photos(self: Store,
         rows = db.execute(f'SELECT id, name, key, flags {_PHOTO} WHERE id = ? ORDER BY photos.num', (report,)).fetchall()
     return [PhotoRow(*row[:3], flags=tuple(json.loads(row[3]))) for row in rows]
 
-# %% ../nbs/03a_store.ipynb #07eaf31d
 @patch
 def thumbnail(self: Store,
     report: str, # `Report.id`
@@ -324,19 +339,24 @@ def thumbnail(self: Store,
     if not found: raise CatalogueError(f'{self.folder}: no photo {name!r} of report {report!r} in this catalogue')
     return found[0]
 
-# %% ../nbs/03a_store.ipynb #33a6c998
+# %% ../nbs/03a_store.ipynb #d9816754
+@patch
+def _looks(self: Store, db: sqlite3.Connection) -> bool:
+    "Does this catalogue know hashes and repeats? Not in the first format, until somebody writes to it."
+    return db.execute('PRAGMA user_version').fetchone()[0] > 1
+
 @patch
 def keys(self: Store) -> set[tuple[str, str]]: # (report, key)
     "Identity of every photo in the catalogue, to know what can be skipped."
-    with self._reading() as db: return set(db.execute(f'SELECT id, key {_PHOTO}'))
+    repeats = 'UNION ALL SELECT id, key FROM repeats JOIN reports ON num = report'
+    with self._reading() as db: return set(db.execute(f'SELECT id, key {_PHOTO} {repeats if self._looks(db) else ""}'))
 
-# %% ../nbs/03a_store.ipynb #71a38daf
 @patch
 def counts(self: Store) -> dict[str, int]: # reports and photos
     "How much is in the catalogue."
     with self._reading() as db: return {t: db.execute(f'SELECT count(*) FROM {t}').fetchone()[0] for t in ('reports', 'photos')}
 
-# %% ../nbs/03a_store.ipynb #fc76b793
+# %% ../nbs/03a_store.ipynb #7850ae00
 @patch
 def check_model(self: Store,
     id: str, # content hash of the model about to be used
@@ -345,7 +365,7 @@ def check_model(self: Store,
     if id != self.model['id']:
         raise CatalogueError(f'{self.folder}: made with model {self.model["name"]} ({self.model["id"][:12]}), not {id[:12]}; use that model, or index again')
 
-# %% ../nbs/03a_store.ipynb #76af52a9
+# %% ../nbs/03a_store.ipynb #b94b99d0
 @patch
 def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 [n, dim] unit rows, and (report, photo name) of each row
     "Every vector in the catalogue, in the order the photos came."
@@ -354,7 +374,23 @@ def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 
     flat = np.frombuffer(b''.join(row[2] for row in rows), '<f2').reshape(len(rows), self.model['dim'])
     return unit_rows(flat, self.model['dim']), [row[:2] for row in rows]
 
-# %% ../nbs/03a_store.ipynb #e0c1a01e
+# %% ../nbs/03a_store.ipynb #d7f083cf
+@patch
+def hashes(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # uint8 [n, 32], and (report, photo name) of each row
+    "The perceptual hash of every photo, in the order of `vectors`."
+    with self._reading() as db:
+        look, table = ('hash', 'LEFT JOIN hashes ON hashes.photo = photos.num') if self._looks(db) else ('NULL', '')
+        rows = db.execute(f'SELECT id, name, {look} {_PHOTO} {table} ORDER BY photos.num').fetchall()
+    return np.frombuffer(b''.join(row[2] or bytes(32) for row in rows), np.uint8).reshape(-1, 32), [row[:2] for row in rows]
+
+@patch
+def repeats(self: Store) -> list[tuple[str, str, str]]: # report, name of the repeat, name of the photo it repeats
+    "Photos that were left out because their report has them already."
+    with self._reading() as db:
+        return db.execute('SELECT id, repeats.name, photos.name FROM repeats JOIN reports ON reports.num = repeats.report '
+                          'JOIN photos ON photos.num = repeats.photo ORDER BY 1, 2').fetchall() if self._looks(db) else []
+
+# %% ../nbs/03a_store.ipynb #858fedbd
 @patch
 def remove(self: Store,
     report: str, # `Report.id`
