@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync
+.PHONY: demo test setup lab clean lock sync bench-data
 
 demo: .venv/core
 	petlost demo
@@ -34,6 +34,10 @@ lab: .venv/dev
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9,<1'
 	touch $@
+
+# How fast the data room is, beside the plain way; no test depends on it.
+bench-data: .venv/dev
+	python benchmarks/data.py
 
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv

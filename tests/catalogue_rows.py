@@ -1,7 +1,7 @@
 """Rows for catalogue tests; imported by the tests and by the processes they start, so it imports little."""
 import numpy as np
 
-from petlost.data import Report
+from petlost.facts import Report
 from petlost.index import Catalogue, CatalogueError, PhotoRow
 
 MODEL = dict(name='random', id='r', dim=16, calibration=None)

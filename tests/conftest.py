@@ -3,6 +3,9 @@ import os
 from pathlib import Path
 import pytest
 
+def pytest_addoption(parser):
+    parser.addoption('--fuzz', type=int, default=6000, help='how many damaged photos are tried; other ones each time above the default')
+
 @pytest.fixture(scope='session')
 def real_photos() -> Path:
     "The folder of development photos: `PETLOST_PHOTOS`, or `shared/photos` beside the checkout."

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from petlost.data import SPECIES, STATUSES, Report, haversine_km
+from petlost.facts import SPECIES, STATUSES, Report, haversine_km
 from petlost.index import Catalogue, CatalogueError, PhotoRow
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx, numpy as np, pytest
 from starlette.testclient import TestClient
 
-from petlost.data import Report, read_photos
+from petlost.facts import Report
+from petlost.photoset import read_photos
 from petlost.deploy import package, unpack, verify
 from petlost.index import Catalogue, PhotoRow
 from petlost.sample import sample_catalogue

@@ -1,0 +1,13 @@
+"Run the commands as a user does."
+import subprocess, sys
+from pathlib import Path
+
+PETLOST = Path(sys.executable).parent / 'petlost'
+
+def petlost(*args, **kwargs):
+    "Run a command to its end."
+    return subprocess.run([PETLOST, *map(str, args)], capture_output=True, encoding='utf-8', timeout=300, **kwargs)
+
+def said(done):
+    "Its lines on standard error, without the progress bars."
+    return [line for line in done.stderr.splitlines() if line and not ('photo/s' in line or 's/photo' in line or '?photo' in line)]
