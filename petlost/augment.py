@@ -6,19 +6,19 @@
 __all__ = ['AUGMENTATIONS', 'CHANCES', 'HOW_MANY', 'mud', 'shaved_patch', 'collar', 'cone', 'occlusion', 'partial_view',
            'low_light', 'colour_cast', 'sensor_noise', 'motion_blur', 'repeated_jpeg', 'FieldAugment']
 
-# %% ../nbs/00d_augment.ipynb #2ca8f3bd
+# %% ../nbs/00d_augment.ipynb #e2fdcf8f
 import io, os, random
 from functools import wraps
 
-# %% ../nbs/00d_augment.ipynb #c2c93072
+# %% ../nbs/00d_augment.ipynb #640da39b
 import cv2
 import numpy as np
 from PIL import Image
 from .drawn_coat import noise, rgb, step
-from .drawn_photo import OCCLUDERS, Shot, _in_the_way
-from .sample import _COLLARS
+from .drawn_photo import OCCLUDERS, Shot, in_the_way
+from .sample import COLLARS
 
-# %% ../nbs/00d_augment.ipynb #fb8617a3
+# %% ../nbs/00d_augment.ipynb #d4538b34
 def _middle(w: int, h: int) -> np.ndarray: # bool [h, w]
     "The ellipse in which most people put the pet."
     y, x = np.ogrid[-1:1:h*1j, -1:1:w*1j]
@@ -31,7 +31,7 @@ def _check(photo, strength, mask):
     if not 0 <= strength <= 1: raise ValueError(f'strength {strength}: from 0 (as it is) to 1 (the worst)')
     if mask is not None and mask.shape != photo.size[::-1]: raise ValueError(f'the mask is {mask.shape[::-1]}, the photo {photo.size}')
 
-# %% ../nbs/00d_augment.ipynb #69e52367
+# %% ../nbs/00d_augment.ipynb #b13cbd1b
 AUGMENTATIONS = {} # name -> function, in the order in which the world does them: the pet, what is in front, the view, the light, the camera, the network
 
 def _augmentation(change):
@@ -52,7 +52,7 @@ def _augmentation(change):
     AUGMENTATIONS[change.__name__] = augment
     return augment
 
-# %% ../nbs/00d_augment.ipynb #45d6fd51
+# %% ../nbs/00d_augment.ipynb #a81eeaa3
 def _blotches(pet: np.ndarray, size: float, rng) -> np.ndarray: # float32 [h, w]
     "Smooth noise over the picture; `size` of a blotch as a share of the longer side."
     h, w = pet.shape; y, x = np.mgrid[:h, :w].astype(np.float32)/max(h, w)
@@ -64,7 +64,7 @@ def _paint(x, colour, cover): # shade of `x` kept: colour [3] in [0, 1], cover [
     grey = x.mean(2, keepdims=True); shade = .45 + .55*grey/max(float(grey[cover > .5].mean()) if (cover > .5).any() else 128., 1.)
     return x + (colour*255*shade - x)*cover[..., None]
 
-# %% ../nbs/00d_augment.ipynb #5537408c
+# %% ../nbs/00d_augment.ipynb #4133ae23
 @_augmentation
 def mud(x, s, rng, pet):
     "Splashes of mud from below; at full strength on nearly half of the pet."
@@ -73,7 +73,7 @@ def mud(x, s, rng, pet):
     brown = rgb(('#5b4632', '#4a3c2e', '#6e5a44')[rng.integers(3)])
     return _paint(x, brown*max(.35, min(1., x[pet].mean()/110)), .85*step(where, edge - .3, edge + .5)*pet)
 
-# %% ../nbs/00d_augment.ipynb #68d861c3
+# %% ../nbs/00d_augment.ipynb #9ec8093b
 @_augmentation
 def shaved_patch(x, s, rng, pet):
     "A patch of bare skin well inside the outline."
@@ -86,7 +86,7 @@ def shaved_patch(x, s, rng, pet):
     bare = .35*smooth + .65*255*skin*(.4 + .6*min(1.2, smooth[pet].mean()/128))
     return x + (bare - x)*.92*cover[..., None]
 
-# %% ../nbs/00d_augment.ipynb #9ce0b2c6
+# %% ../nbs/00d_augment.ipynb #72fbefeb
 def _head(pet: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]: # centre (x, y), radius in px, unit vector to the trunk
     "Where the head of a pet is likely to be, from its mask."
     deep = cv2.distanceTransform(np.pad(pet, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
@@ -103,15 +103,15 @@ def _along(shape, at, way): # two arrays [h, w]: px from `at` along `way` and ac
     v, u = np.ogrid[:shape[0], :shape[1]]; u, v = u - at[0], v - at[1]
     return u*way[0] + v*way[1], v*way[0] - u*way[1]
 
-# %% ../nbs/00d_augment.ipynb #0f8a128d
+# %% ../nbs/00d_augment.ipynb #75f514c3
 @_augmentation
 def collar(x, s, rng, pet):
     "A collar in a colour of its own; strength is its width."
     at, r, way = _head(pet); down, across = _along(pet.shape, at + way*r*rng.uniform(.95, 1.15), way)
     wide = r*(.08 + .30*s); band = np.abs(down + .2*across**2/r) < wide/2
-    return _paint(x, rgb(_COLLARS[rng.integers(len(_COLLARS))]), .95*(band & pet & (np.abs(across) < 1.5*r)).astype(np.float32))
+    return _paint(x, rgb(COLLARS[rng.integers(len(COLLARS))]), .95*(band & pet & (np.abs(across) < 1.5*r)).astype(np.float32))
 
-# %% ../nbs/00d_augment.ipynb #3c4d709f
+# %% ../nbs/00d_augment.ipynb #028e252f
 @_augmentation
 def cone(x, s, rng, pet):
     "A vet's cone: pale translucent plastic around the head, over pet and background; strength is its size and how milky it is."
@@ -122,11 +122,11 @@ def cone(x, s, rng, pet):
     plastic = np.float32([.97, 1., 1.02])*dull*1.15
     return x + (plastic - x)*np.maximum(veil, rim)[..., None]
 
-# %% ../nbs/00d_augment.ipynb #89100173
+# %% ../nbs/00d_augment.ipynb #f47d09d8
 def _obstacle(size, box, rng):
     "A thing in the way: its picture float [h, w, 3] in [0, 1], and its cover [h, w]."
     shot = Shot(occluder=OCCLUDERS[1 + rng.integers(len(OCCLUDERS) - 1)], seed=int(rng.integers(1 << 30)))
-    return _in_the_way(shot, *size, box)
+    return in_the_way(shot, *size, box)
 
 @_augmentation
 def occlusion(x, s, rng, pet):
@@ -136,7 +136,7 @@ def occlusion(x, s, rng, pet):
     thing, cover = min(tried, key=lambda t: abs(t[1][pet].mean() - .45*s))
     return x + (thing*255*np.clip(x.mean()/120, .35, 1.1) - x)*cover[..., None]
 
-# %% ../nbs/00d_augment.ipynb #5852d2ed
+# %% ../nbs/00d_augment.ipynb #9b02cb01
 @_augmentation
 def partial_view(x, s, rng, pet):
     "A crop that shows a part of the pet, enlarged to the photo's size."
@@ -147,7 +147,7 @@ def partial_view(x, s, rng, pet):
     left, top = next((at for at in windows if seen(at) > .4), max(windows, key=seen))
     return cv2.warpAffine(x, np.float32([[k, 0, left], [0, k, top]]), (w, h), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
 
-# %% ../nbs/00d_augment.ipynb #476ecf5b
+# %% ../nbs/00d_augment.ipynb #9419c306
 def _relight(x, gain): # gain: [3] or a number, in linear light
     "The photo with its light multiplied."
     return 255*np.clip((x/255)**2.2*np.float32(gain), 0, 1)**(1/2.2)
@@ -158,7 +158,7 @@ def low_light(x, s, rng, pet):
     dark = _relight(x, 2**(-s*rng.uniform(2, 3.2))); grey = dark.mean(2, keepdims=True)
     return np.floor(dark + (grey - dark)*.5*s)
 
-# %% ../nbs/00d_augment.ipynb #b7ba2042
+# %% ../nbs/00d_augment.ipynb #de9a13ef
 _CASTS = dict(tungsten=(1.7, 1., .45), shade=(.65, 1., 1.55), fluorescent=(.8, 1.25, .75), sodium=(2., .95, .25)) # linear gains
 
 @_augmentation
@@ -167,7 +167,7 @@ def colour_cast(x, s, rng, pet):
     gain = np.array(list(_CASTS.values()))[rng.integers(len(_CASTS))]**s
     return _relight(x, gain/(gain @ [.21, .72, .07]))
 
-# %% ../nbs/00d_augment.ipynb #9c167185
+# %% ../nbs/00d_augment.ipynb #e0459831
 @_augmentation
 def sensor_noise(x, s, rng, pet):
     "Grain and coloured blotches, about 28 grey levels deep in the middle tones at full strength."
@@ -175,7 +175,7 @@ def sensor_noise(x, s, rng, pet):
     colour = cv2.resize(draw((h + 1)//2, (w + 1)//2, 3), (w, h), interpolation=cv2.INTER_LINEAR)
     return x + 28*s*np.sqrt(.15 + 1.4*x/255)*(.75*draw(h, w, 1) + .75*colour)
 
-# %% ../nbs/00d_augment.ipynb #2c5752d9
+# %% ../nbs/00d_augment.ipynb #fa9bd17c
 @_augmentation
 def motion_blur(x, s, rng, pet):
     "A smear along a straight line in any direction, up to 4 % of the longer side."
@@ -184,7 +184,7 @@ def motion_blur(x, s, rng, pet):
     cv2.line(kernel, a, b, 1., 1)
     return cv2.filter2D(x, -1, kernel/kernel.sum(), borderType=cv2.BORDER_REFLECT)
 
-# %% ../nbs/00d_augment.ipynb #81e7cec2
+# %% ../nbs/00d_augment.ipynb #14972b49
 @_augmentation
 def repeated_jpeg(x, s, rng, pet):
     "Up to five rounds of shrinking and JPEG, down to a quality of 25."
@@ -195,12 +195,12 @@ def repeated_jpeg(x, s, rng, pet):
         im = Image.open(buf).convert('RGB')
     return np.asarray(im.resize((w, h), Image.Resampling.BILINEAR), np.float32)
 
-# %% ../nbs/00d_augment.ipynb #e3818ddb
+# %% ../nbs/00d_augment.ipynb #38464fa5
 CHANCES = dict(mud=.06, shaved_patch=.04, collar=.06, cone=.04, occlusion=.10, partial_view=.16, low_light=.12, colour_cast=.12,
                sensor_noise=.08, motion_blur=.10, repeated_jpeg=.12) # how likely each is to be the next one picked
 HOW_MANY = (.5, .35, .15) # chance of one, two, three faults in a photo
 
-# %% ../nbs/00d_augment.ipynb #6054e9fd
+# %% ../nbs/00d_augment.ipynb #a8a67e63
 class FieldAugment:
     "One to three random faults of the field; RGB in, RGB of the same size out."
     def __init__(self,
