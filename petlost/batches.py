@@ -24,7 +24,7 @@ from fasttransform import Transform
 from plum import dispatch
 from pytorch_metric_learning.miners import BatchHardMiner
 from .data import count_once
-from .duplicates import perceptual_hash
+from .duplicates import near_pairs, perceptual_hash
 from .photo import BadPhoto, open_photo
 from .photoset import Photo, PhotoSet
 from .segment import get_segmenter, render
@@ -57,7 +57,7 @@ class PhotoCache(Transform):
             images[len(good)] = np.asarray(square.square(im)); good.append(photo); hashes.append(perceptual_hash(im))
         if not good: raise ValueError(f'{photoset.root}: no photo can be read')
         self.images, self.row, self.bad, self.segmenter = images[:len(good)], {p.name: i for i, p in enumerate(good)}, bad, square.segment.name
-        self.photoset = count_once(PhotoSet(photoset.root, good, photoset.reports, [*photoset.problems, *bad]), np.stack(hashes))
+        self.photoset = count_once(PhotoSet(photoset.root, good, photoset.reports, [*photoset.problems, *bad]), near_pairs(np.stack(hashes))[0])
     def encodes(self, photo): return PILImage.create(self.images[self.row[photo.name]])
 
 # %% ../nbs/00d_batches.ipynb #1ac58ee4

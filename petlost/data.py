@@ -102,15 +102,10 @@ class Checked:
     looks: list[Look]         # one for each of them
     problems: list[BadPhoto]  # rows and photos that cannot
 
-    @property
-    def hashes(self) -> np.ndarray:
-        "uint8 [n, 32], from `perceptual_hash`."
-        return np.frombuffer(b''.join(look.hash for look in self.looks), np.uint8).reshape(-1, 32)
-
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         "Near-duplicates: int [m, 2] rows, and their different bits [m]."
-        return near_pairs(self.hashes)
+        return near_pairs(np.frombuffer(b''.join(look.hash for look in self.looks), np.uint8).reshape(-1, 32))
 
     @cached_property
     def repeats(self) -> np.ndarray:
@@ -127,12 +122,12 @@ class Checked:
 
 # %% ../nbs/00_data.ipynb #8674d38b
 def count_once(
-    photoset: PhotoSet,  # its photos are those that the hashes are of
-    hashes: np.ndarray,  # uint8 [n, 32], from `perceptual_hash`
+    photoset: PhotoSet,  # its photos are the rows of `pairs`
+    pairs: np.ndarray,   # int [m, 2], rows of near-duplicates, from `near_pairs`
     pixels: list|None=None, # [n], how large each photo is; the largest of repeats is kept
 ) -> PhotoSet: # fewer photos; reports with their `pet` filled in where a shared photo tells
     "Each photo once, each pet once, as far as near-duplicates tell."
-    ids, (pairs, _) = [p.report for p in photoset.photos], near_pairs(hashes)
+    ids = [p.report for p in photoset.photos]
     groups = duplicate_groups(len(ids), pairs)
     left_out = set(repeats(groups, ids, pixels).tolist())
     pets = [photoset.pet(p) for p in photoset.photos]
@@ -144,7 +139,7 @@ def count_once(
 @patch
 def once(self: Checked) -> PhotoSet:
     "The usable photos, each once, and each pet once as far as near-duplicates tell."
-    return count_once(replace(self.photoset, photos=self.photos), self.hashes, [look.quality.megapixels for look in self.looks])
+    return count_once(replace(self.photoset, photos=self.photos), self.pairs[0], [look.quality.megapixels for look in self.looks])
 
 # %% ../nbs/00_data.ipynb #d7f03415
 def check_photos(

@@ -30,7 +30,7 @@ class BadPhoto(ValueError):
         reason: str,    # the cause, in one plain line
         row: dict[str, str]|None=None, # what a list said, to be mended
     ):
-        self.path, self.reason = str(path), ' '.join(one_line(' '.join(str(reason).split())).split())
+        self.path, self.reason = str(path), one_line(' '.join(str(reason).split()))
         self.row = row
         super().__init__(f'{one_line(path)}: {self.reason}')
 

@@ -1,7 +1,7 @@
 "Real photos, where there are any: they are not part of the repository, and every test passes without them."
-import os
 from pathlib import Path
 import pytest
+from running import PHOTOS
 
 def pytest_addoption(parser):
     parser.addoption('--fuzz', type=int, default=6000, help='how many damaged photos are tried; other ones each time above the default')
@@ -9,9 +9,8 @@ def pytest_addoption(parser):
 @pytest.fixture(scope='session')
 def real_photos() -> Path:
     "The folder of development photos: `PETLOST_PHOTOS`, or `shared/photos` beside the checkout."
-    folder = Path(os.environ.get('PETLOST_PHOTOS') or Path(__file__).parents[2] / 'shared' / 'photos')
-    if not folder.is_dir(): pytest.skip('no real photos here')
-    return folder
+    if not PHOTOS.is_dir(): pytest.skip('no real photos here')
+    return PHOTOS
 
 @pytest.fixture(scope='session')
 def drawn(tmp_path_factory) -> Path:

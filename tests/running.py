@@ -1,8 +1,9 @@
-"Run the commands as a user does."
-import subprocess, sys
+"Run the commands as a user does, and know where real photos are."
+import os, subprocess, sys
 from pathlib import Path
 
 PETLOST = Path(sys.executable).parent / 'petlost'
+PHOTOS = Path(os.environ.get('PETLOST_PHOTOS') or Path(__file__).parents[2] / 'shared' / 'photos') # not part of the repository
 
 def petlost(*args, **kwargs):
     "Run a command to its end."

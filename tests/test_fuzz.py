@@ -1,11 +1,12 @@
 "Damaged photos, thousands of them: `pytest tests/test_fuzz.py --fuzz 100000` for more."
-import os, random, re, subprocess, sys
+import random, re, subprocess, sys
 from pathlib import Path
+from running import PHOTOS
 
 def test_damaged_photos_become_pictures_or_reasons(pytestconfig):
     count, workers = pytestconfig.getoption('fuzz'), 2
     first = 0 if count == 6000 else random.randrange(10**6)
-    odd = Path(os.environ.get('PETLOST_PHOTOS') or Path(__file__).parents[2] / 'shared' / 'photos') / 'odd'
+    odd = PHOTOS / 'odd'
     command = [sys.executable, Path(__file__).with_name('fuzz_photos.py'), str(count // workers)]
     running = [subprocess.Popen([*command, str(first + i), *([odd] if odd.is_dir() else [])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8')
                for i in range(workers)]
