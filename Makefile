@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment
 
 demo: .venv/core
 	petlost demo
@@ -38,6 +38,10 @@ lab: .venv/dev
 # How fast the data room is, beside the plain way; no test depends on it.
 bench-data: .venv/dev
 	python benchmarks/data.py
+
+# What a mask costs, beside one forward pass and beside Segment Anything; --photos adds real ones to the drawn.
+bench-segment: .venv/dev
+	python benchmarks/segment.py
 
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv

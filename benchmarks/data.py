@@ -1,7 +1,7 @@
 """The data room beside the plain way, in one run, as ratios: `make bench-data`, or `python benchmarks/data.py [--photo FILE.jpg] [--hashes 200000]`.
 
 Each pair of contestants takes turns, so that a busy machine slows both; the ratio is of their medians."""
-import argparse, io, statistics, tempfile, time
+import argparse, io, statistics, tempfile
 from pathlib import Path
 import cv2, faiss, numpy as np
 from PIL import Image
@@ -10,17 +10,7 @@ from petlost.duplicates import MAX_BITS, near_pairs
 from petlost.photo import open_photo
 from petlost.photoset import read_photos
 from petlost.sample import draw, random_pet, random_shot
-
-def seconds(work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-def take_turns(rounds: int, **contestants) -> dict[str, float]:
-    "Median seconds of each, run in turn."
-    for work in contestants.values(): work()
-    times = [{name: seconds(work) for name, work in contestants.items()} for _ in range(rounds)]
-    return {name: statistics.median(t[name] for t in times) for name in contestants}
+from turns import seconds, take_turns
 
 def phone_photo() -> bytes:
     "A drawn pet as a 12-megapixel phone JPEG, with the grain of a sensor."

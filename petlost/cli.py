@@ -4,26 +4,27 @@
 
 # %% auto #0
 __all__ = ['app', 'Photos', 'Model', 'In', 'Species', 'Status', 'say', 'main', 'parse_near', 'parse_km', 'demo', 'index', 'check',
-           'search', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'mine', 'serve', 'package', 'deploy']
+           'parse_box', 'search', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'train_masks', 'mine',
+           'serve', 'package', 'deploy']
 
-# %% ../nbs/07_cli.ipynb #b5574695
+# %% ../nbs/07_cli.ipynb #2baef4ff
 import json, os, sys, warnings
 from pathlib import Path
 from typing import Annotated
 
-# %% ../nbs/07_cli.ipynb #b7c18d60
+# %% ../nbs/07_cli.ipynb #f30ac763
 import typer
 from typer import Argument, Option
 from typer.exceptions import TyperException
 
-# %% ../nbs/07_cli.ipynb #d85eaf45
+# %% ../nbs/07_cli.ipynb #f4874cc5
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
                   help='Image search for lost and found pets.')
 
 @app.callback()
 def _petlost(): 'Image search for lost and found pets.'
 
-# %% ../nbs/07_cli.ipynb #21fefd79
+# %% ../nbs/07_cli.ipynb #e48b1d8f
 def say(
     text, # a line for the person at the terminal
 ):
@@ -34,7 +35,7 @@ def _report(problems):
     "Name everything that could not be used."
     for problem in problems: say(f'skipped {problem}')
 
-# %% ../nbs/07_cli.ipynb #e3892a1e
+# %% ../nbs/07_cli.ipynb #892d7e02
 def main(
     args: list[str]|None=None, # by default the command line
 ):
@@ -49,7 +50,7 @@ def main(
     except OSError as e: say(f'petlost: {e.filename or "cannot write"}: {(e.strerror or str(e)).lower()}'); code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
-# %% ../nbs/07_cli.ipynb #0ddba219
+# %% ../nbs/07_cli.ipynb #ed948d5c
 Photos = Annotated[Path, Argument(help='a folder of photos, a CSV or Parquet list beside them, or a ZIP of both')]
 Model = Annotated[str, Option('--model', help="a model's folder, petlost, lite0, transformer, colour-histogram or timm:<name>")]
 In = Annotated[Path, Option('--in', help='a catalogue')]
@@ -61,7 +62,7 @@ def _checked(parse):
         except ValueError as e: raise typer.BadParameter(str(e)) from None
     return check
 
-# %% ../nbs/07_cli.ipynb #fde91556
+# %% ../nbs/07_cli.ipynb #26624af9
 def _species(value):
     from petlost.facts import parse_species
     return parse_species(value)
@@ -75,7 +76,7 @@ def _time(value):
     parse_time(value)
     return value
 
-# %% ../nbs/07_cli.ipynb #605874d1
+# %% ../nbs/07_cli.ipynb #e74de841
 def parse_near(
     text: str|None, # 'LAT,LON' in degrees
 ) -> tuple[float, float]|None:
@@ -97,11 +98,11 @@ def parse_km(
     if not km > 0: raise ValueError(f'{text!r} is not a distance above zero')
     return km
 
-# %% ../nbs/07_cli.ipynb #fc561ff8
+# %% ../nbs/07_cli.ipynb #6cbacbd2
 Species = Annotated[str|None, Option('--species', callback=_checked(_species), help='dog, cat, rabbit, bird or other')]
 Status = Annotated[str|None, Option('--status', callback=_checked(_status), help='lost or found')]
 
-# %% ../nbs/07_cli.ipynb #403b5c62
+# %% ../nbs/07_cli.ipynb #6116f422
 @app.command()
 def demo(
     out: Annotated[Path, Option(help='folder for photos, catalogue and results.html')]=Path('demo'),
@@ -114,14 +115,14 @@ def demo(
     _report(result.problems)
     print(f'{result}\nsee {result.page}')
 
-# %% ../nbs/07_cli.ipynb #fa01beef
+# %% ../nbs/07_cli.ipynb #8b9535d0
 def _rejected(problems, found, to: Path):
     "Write what was refused beside the catalogue, to be mended, and say where."
     from petlost.photoset import write_rejected
     rows = write_rejected(problems, found, to)
     if rows: say(f'{rows} {"row" if rows == 1 else "rows"} to mend and send again: {to}')
 
-def _index(photos: Path, to: Path, model: str, species, status, root, from_photos: bool, rejected: Path):
+def _index(photos: Path, to: Path, model: str, species, status, root, from_photos: bool, masks_from, rejected: Path):
     "What `index` does, up to the summary."
     from dataclasses import replace
     from petlost.photoset import NoPhotos, facts_from_photos, read_photos
@@ -133,12 +134,12 @@ def _index(photos: Path, to: Path, model: str, species, status, root, from_photo
         raise
     if from_photos: facts_from_photos(found)
     found.reports = {i: replace(r, species=r.species or species, status=r.status or status) for i, r in found.reports.items()}
-    done = index_photos(found, to, model, progress=True)
+    done = index_photos(found, to, model, progress=True, masks_from=masks_from)
     _report(done.problems)
     _rejected(done.problems, found, rejected)
     return done
 
-# %% ../nbs/07_cli.ipynb #0fec4d21
+# %% ../nbs/07_cli.ipynb #265a55e4
 @app.command()
 def index(
     photos: Photos,
@@ -149,16 +150,17 @@ def index(
     root: Annotated[Path|None, Option(help='where the photos of a list are: a folder or a ZIP; by default beside the list')]=None,
     facts_from_photos: Annotated[bool, Option('--facts-from-photos', help='take place and time from the photos of reports that say none')]=False,
     rejected: Annotated[Path|None, Option(help='list of what was refused, to mend and send again; by default TO-rejected/PHOTOS.csv')]=None,
+    masks_from: Annotated[Path|None, Option(help='another catalogue of these photos, as after a change of model: where it found the pets is not searched again')]=None,
 ):
     "Add photos to a catalogue. Run again it goes on where it stopped, and adds only what is new."
-    done = _index(photos, to, model, species, status, root, facts_from_photos, rejected or to.parent / f'{to.name}-rejected' / f'{photos.resolve().stem}.csv')
+    done = _index(photos, to, model, species, status, root, facts_from_photos, masks_from, rejected or to.parent / f'{to.name}-rejected' / f'{photos.resolve().stem}.csv')
     for pair in done.shared[:10]: say(f'probably the same pet: {pair.photo} of {pair.report} and {pair.other_photo} of {pair.other_report} are one photo')
     if len(done.shared) > 10: say(f'... and {len(done.shared) - 10} more pairs of reports; petlost mine writes them all')
     if not done.added + done.known + done.repeats: raise ValueError(f'{photos}: no photo can be used')
     repeats = f'{done.repeats} repeat another of their report, ' if done.repeats else ''
     print(f'{done.added} photos added, {done.known} were there already, {repeats}{len(done.problems)} skipped: {to}')
 
-# %% ../nbs/07_cli.ipynb #5ba9b32c
+# %% ../nbs/07_cli.ipynb #a3719bb2
 @app.command()
 def check(
     photos: Photos,
@@ -175,7 +177,23 @@ def check(
     _report(checked.problems)
     print(f'{checked.summary()}\nsee {out}')
 
-# %% ../nbs/07_cli.ipynb #94e7c47a
+# %% ../nbs/07_cli.ipynb #ddda4fb8
+def parse_box(
+    text: str|None, # 'LEFT,TOP,RIGHT,BOTTOM' in pixels of the upright photo
+) -> tuple[int, int, int, int]|None:
+    "A part of a photo given as an option; raises `ValueError`."
+    if text is None: return None
+    try: left, top, right, bottom = (int(part) for part in text.split(','))
+    except ValueError: raise ValueError(f'{text!r} is not LEFT,TOP,RIGHT,BOTTOM in pixels') from None
+    if not (0 <= left < right and 0 <= top < bottom): raise ValueError(f'{text!r} holds nothing: LEFT is below RIGHT and TOP below BOTTOM')
+    return left, top, right, bottom
+
+def _scaled(box: tuple, picture, out: bool=False) -> tuple[int, ...]:
+    "A box in pixels of the photo's file, for the picture that was opened from it; or the other way."
+    factor = picture.width / picture.info['size'][0]
+    return tuple(round(x / factor if out else x * factor) for x in box)
+
+# %% ../nbs/07_cli.ipynb #5218e745
 def _query_photos(paths: list[Path]):
     "The photos that can be opened; the others are named. Raises `ValueError` when none can."
     from petlost.photo import BadPhoto, open_photo
@@ -196,7 +214,7 @@ def _print_hits(hits: list[dict]):
         print(one_line(f"{i:3d}  {hit['score']:.3f}  {hit['report']}  {hit['photo']}  {facts_line(hit)}").rstrip())
     if not hits: say('no report passes the filters')
 
-# %% ../nbs/07_cli.ipynb #2963ccc6
+# %% ../nbs/07_cli.ipynb #a28e8273
 def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     "A results page of one query."
     from petlost.embed import thumbnail
@@ -204,7 +222,7 @@ def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     shown = [[thumbnail(p) for p in photos] for photos in (query.photos, query.isolated())]
     path.write_text(results_page([Entry(title, *shown, hits)], searcher.catalogue.thumbnail), encoding='utf-8')
 
-# %% ../nbs/07_cli.ipynb #5cc308a8
+# %% ../nbs/07_cli.ipynb #fb075ea9
 @app.command()
 def search(
     photos: Annotated[list[Path], Argument(help='one photo or several of the same pet')],
@@ -218,20 +236,24 @@ def search(
     until: Annotated[str|None, Option(callback=_checked(_time), help='seen then or earlier')]=None,
     as_json: Annotated[bool, Option('--json', help='print a JSON list')]=False,
     html: Annotated[Path|None, Option(help='write a results page as well')]=None,
+    box: Annotated[str|None, Option(callback=_checked(parse_box), help='LEFT,TOP,RIGHT,BOTTOM in pixels: which pet in the photo is meant')]=None,
 ):
     "Print the reports that look most like the pet in the photos."
     from petlost.search import Searcher
+    if box and len(photos) > 1: raise typer.BadParameter('--box goes with one photo')
     if within is not None and near is None: raise typer.BadParameter('--within needs --near')
     if since and until and since > until: raise typer.BadParameter('--since is after --until')
     pictures = _query_photos(photos)
     with Searcher(catalogue) as searcher:
-        query = searcher.query(pictures)
+        query = searcher.query(pictures, [_scaled(box, pictures[0])] if box else None)
         for i in query.no_pet: say(f'no pet could be told from its background in query photo {i + 1}; the whole photo was used')
+        for i, (picture, seg) in enumerate(zip(pictures, query.segs), 1):
+            for other in seg.others: say(f'query photo {i} shows another pet: --box {",".join(map(str, _scaled(other, picture, out=True)))} searches for that one')
         hits = searcher.search(query, k, species=species, status=status, near=near, within_km=within, since=since, until=until)
         if html: _write_html(html, searcher, query, hits, ', '.join(p.name for p in photos))
     print(json.dumps(hits, indent=1)) if as_json else _print_hits(hits)
 
-# %% ../nbs/07_cli.ipynb #12e847b7
+# %% ../nbs/07_cli.ipynb #22716fe8
 @app.command()
 def embed(
     photos: Photos,
@@ -244,7 +266,7 @@ def embed(
     _report(problems)
     print(f'{n} photos embedded, {len(problems)} skipped: {out}')
 
-# %% ../nbs/07_cli.ipynb #c52f6970
+# %% ../nbs/07_cli.ipynb #1f1a6e78
 @app.command()
 def segment(
     photos: Photos,
@@ -253,20 +275,50 @@ def segment(
 ):
     "Write a mask for every readable photo: 255 on the pet."
     from petlost.segment import segment_folder
-    n, problems = segment_folder(photos, out, segmenter, progress=True)
-    _report(problems)
-    if not n: raise ValueError(f'{photos}: no photo can be read')
-    print(f'{n} masks written, {len(problems)} photos skipped: {out}')
+    done = segment_folder(photos, out, segmenter, progress=True)
+    _report(done.problems)
+    if not done.masks: raise ValueError(f'{photos}: no photo can be read')
+    print(f'{done.masks} masks written, {len(done.problems)} photos skipped: {out}')
+    for flag, meaning in (('no_pet', 'no pet was found: the mask is the whole photo'), ('several_pets', 'several pets: the mask is of one')):
+        if done.flags[flag]: print(f'in {done.flags[flag]} {meaning}')
 
-# %% ../nbs/07_cli.ipynb #15901d93
+# %% ../nbs/07_cli.ipynb #dee3ab83
+def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bool, sheet: Path|None):
+    "Masks against painted truth, beside plain guesses."
+    from petlost.masks import drawn_masks, evaluate_masks, figures_by_group, mask_groups, mask_sheet, mask_table, read_masks
+    masked = read_masks(folder) + drawn_masks(drawn)
+    judged = evaluate_masks(masked, segmenters, progress=True)
+    figures = figures_by_group(masked, judged)
+    if as_json: print(json.dumps({group.strip(): {name: f.to_dict() for name, f in by_name.items()} for group, by_name in figures.items()}, indent=1))
+    else: print(mask_table(figures))
+    if not sheet: return
+    shown = mask_groups(masked).get('dogs and cats') or range(len(masked))
+    mask_sheet([masked[i] for i in shown], [judged[segmenters[0]][i] for i in shown], segmenters[0]).save(sheet)
+    say(f'the best, the middle and the worst masks of {segmenters[0]}: {sheet}')
+
+def _picture_file(path: Path|None) -> Path|None:
+    "A file that a picture can be saved to; raises `ValueError` for another kind."
+    if path and path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.webp'): raise ValueError(f'{path} is no picture file: write .png')
+    return path
+
+# %% ../nbs/07_cli.ipynb #477cc6db
 @app.command()
 def evaluate(
+    context: typer.Context,
     photos: Photos,
     model: Model='petlost',
     as_json: Annotated[bool, Option('--json', help='print JSON')]=False,
     record: Annotated[bool, Option(help="keep the headline in the card of the model's folder")]=False,
+    segmentation: Annotated[bool, Option('--segmentation', help='judge masks instead; PHOTOS is a folder with a masks.csv')]=False,
+    segmenter: Annotated[list[str], Option(help='with --segmentation: whose masks, saliency or sam:CHECKPOINT; may be given several times')]=['saliency'],
+    drawn: Annotated[int, Option(min=0, help='with --segmentation: how many drawn pets in each slice; 0 for none')]=24,
+    sheet: Annotated[Path|None, Option(callback=_checked(_picture_file), help='with --segmentation: save the best, the middle and the worst masks as a picture')]=None,
 ):
-    "Leave-one-out retrieval by source and the headline, beside the colour histogram and the frozen backbone."
+    "Leave-one-out retrieval by source and the headline, beside the colour histogram and the frozen backbone; or the masks."
+    for name in ('model', 'record') if segmentation else ('segmenter', 'drawn', 'sheet'):
+        if context.get_parameter_source(name).name == 'COMMANDLINE':
+            raise typer.BadParameter(f"--{name} {'does not go with' if segmentation else 'needs'} --segmentation")
+    if segmentation: return _evaluate_masks(photos, list(dict.fromkeys(segmenter)), drawn, as_json, sheet)
     from petlost.photoset import read_photos
     from petlost.embed import FLOORS
     from petlost.evaluate import show_table
@@ -276,7 +328,7 @@ def evaluate(
     if record: record_figures(model, figures[model])
     print(json.dumps({name: f.to_dict() for name, f in figures.items()}, indent=1)) if as_json else show_table(figures)
 
-# %% ../nbs/07_cli.ipynb #de243b50
+# %% ../nbs/07_cli.ipynb #55c1f7c0
 def parse_schedule(
     text: str, # 'full', 'frozen', or settings such as 'triplet_epochs=8,lr=0.0005'
 ) -> dict|None: # settings of `Schedule` that differ from the default; None for 'frozen'
@@ -293,7 +345,7 @@ def parse_schedule(
         except ValueError: raise ValueError(f'{key} is a number, not {value!r}') from None
     return settings
 
-# %% ../nbs/07_cli.ipynb #31c34a6e
+# %% ../nbs/07_cli.ipynb #496fdbf8
 @app.command()
 def train(
     photos: Photos,
@@ -323,7 +375,25 @@ def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, res
         frozen_model(found, out, progress=True)
         calibrate_model(out, found, progress=True)
 
-# %% ../nbs/07_cli.ipynb #bc159679
+# %% ../nbs/07_cli.ipynb #4331b6de
+@app.command('train-masks')
+def train_masks(
+    photos: Photos,
+    out: Annotated[Path, Option(help='a folder; gets mask_head.onnx')],
+    sources: Annotated[str, Option(help='photos of one pet used at most, by source: mpdd=8,catfaces_roma=40; other sources are left out')],
+    resume: Annotated[bool, Option(help='go on with what an earlier run left in OUT')]=False,
+):
+    "Train the head that knows pets from things that stand out, on composites of photos that may be trained on."
+    from petlost.cutouts import read_material
+    from petlost.mask_head import train_mask_head
+    from petlost.photoset import read_photos
+    pairs = [pair.partition('=') for pair in sources.split(',')]
+    if not all(most.isdigit() for _, _, most in pairs): raise typer.BadParameter(f'{sources!r}: write SOURCE=NUMBER,…')
+    material = read_material(read_photos(photos), {name: int(most) for name, _, most in pairs}, progress=True)
+    _report(material.problems)
+    print(f'head written: {train_mask_head(material, out, resume=resume)}')
+
+# %% ../nbs/07_cli.ipynb #1cc44843
 @app.command()
 def mine(
     catalogue: Annotated[Path, Argument(help='a catalogue')],
@@ -334,7 +404,7 @@ def mine(
     mined = mine_catalogue(catalogue, out)
     print(json.dumps(mined.summary, indent=1))
 
-# %% ../nbs/07_cli.ipynb #bc1f6695
+# %% ../nbs/07_cli.ipynb #44d94196
 @app.command()
 def serve(
     catalogue: In,
@@ -345,7 +415,7 @@ def serve(
     from petlost.serve import serve as library
     library(catalogue, host, port)
 
-# %% ../nbs/07_cli.ipynb #c665fa86
+# %% ../nbs/07_cli.ipynb #007b1000
 @app.command()
 def package(
     model: Annotated[str, Argument(help="a model's folder or name")],
@@ -356,7 +426,7 @@ def package(
     from petlost.deploy import package as library
     print(library(model, out, catalogue))
 
-# %% ../nbs/07_cli.ipynb #89a00aae
+# %% ../nbs/07_cli.ipynb #53052e2f
 @app.command()
 def deploy(
     name: Annotated[str, Argument(help='name of the endpoint')],

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['to_input', 'cache_folder', 'Network']
 
-# %% ../nbs/00b_runtime.ipynb #4dc1f6f8
-import os, threading
+# %% ../nbs/00b_runtime.ipynb #b65af6cf
+import hashlib, os, threading
 from collections.abc import Sequence
 from pathlib import Path
 
-# %% ../nbs/00b_runtime.ipynb #b8a88a62
+# %% ../nbs/00b_runtime.ipynb #664346ea
 import numpy as np
 import openvino as ov
 from PIL import Image
 from platformdirs import user_cache_path
 
-# %% ../nbs/00b_runtime.ipynb #309afd19
+# %% ../nbs/00b_runtime.ipynb #c8c1b489
 def to_input(
     photo: Image.Image,       # RGB
     size: int,                # side of the square in pixels
@@ -28,7 +28,7 @@ def to_input(
     values = np.asarray(photo, dtype=np.float32) / 255
     return np.ascontiguousarray(((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
 
-# %% ../nbs/00b_runtime.ipynb #ef854f00
+# %% ../nbs/00b_runtime.ipynb #5d74fdf1
 def cache_folder() -> Path|None: # None when nothing can be written there
     "Where compiled networks are kept between runs."
     folder = Path(os.environ.get('PETLOST_CACHE') or user_cache_path('petlost'))
@@ -36,26 +36,36 @@ def cache_folder() -> Path|None: # None when nothing can be written there
     except OSError: return None
     return folder if os.access(folder, os.W_OK) else None
 
-# %% ../nbs/00b_runtime.ipynb #9072642f
+# %% ../nbs/00b_runtime.ipynb #30766c9c
 def _compile(core: ov.Core, model: ov.Model, precision: str) -> ov.CompiledModel:
     "Compile for this CPU, from the cache where that works."
-    options = {'PERFORMANCE_HINT': 'THROUGHPUT', 'INFERENCE_PRECISION_HINT': precision}
+    options = {'PERFORMANCE_HINT': 'THROUGHPUT', 'INFERENCE_PRECISION_HINT': precision, 'ENABLE_CPU_PINNING': False}
     if cache := cache_folder():
         try: return core.compile_model(model, 'CPU', options | {'CACHE_DIR': str(cache)})
         except RuntimeError: pass
     return core.compile_model(model, 'CPU', options)
 
-# %% ../nbs/00b_runtime.ipynb #daca4b00
+# %% ../nbs/00b_runtime.ipynb #db525722
+def _check_file(path: Path, sha256: str):
+    "Raises `ValueError` when a file is missing or is not the one with this checksum."
+    try:
+        with open(path, 'rb') as f: found = hashlib.file_digest(f, 'sha256').hexdigest()
+    except OSError as e: raise ValueError(f'{path}: {(e.strerror or str(e)).lower()}') from None
+    if found != sha256: raise ValueError(f'{path}: not the file it should be: its SHA-256 begins with {found[:12]}, not with {sha256[:12]}')
+
+# %% ../nbs/00b_runtime.ipynb #f5f42f8c
 class Network:
-    "An ONNX graph compiled for this machine; call it with one picture. Any number of threads may call it at once."
+    "An ONNX graph compiled for this machine. Any number of threads may call it at once."
     _first, _ready = threading.Lock(), False # of the process, whichever network it is
 
     def __init__(self,
         path: str|Path,             # the graph; weights may lie in a file beside it
         inner: Sequence[str]=(),    # names of tensors inside the graph to return after its own outputs
         precision: str='f32',       # 'f32', or 'bf16' where the CPU has it (faster, three digits)
+        sha256: str|None=None,      # of the file, in hexadecimal; any other file is refused
     ):
         self.path, core = Path(path), ov.Core()
+        if sha256: _check_file(self.path, sha256)
         try:
             model = core.read_model(self.path)
             if inner: model.add_outputs(list(inner))
@@ -64,16 +74,16 @@ class Network:
         self._local = threading.local()
 
     def __call__(self,
-        image: np.ndarray, # float32, one picture as the graph takes it, without the batch axis
+        *inputs: np.ndarray, # float32, what the graph takes for one picture, without the batch axis
     ) -> list[np.ndarray]: # the outputs, without the batch axis
         "Run the network on one picture."
-        if Network._ready: return self._infer(image)
+        if Network._ready: return self._infer(inputs)
         with Network._first:
-            result = self._infer(image)
+            result = self._infer(inputs)
             Network._ready = True
         return result
 
-    def _infer(self, image: np.ndarray) -> list[np.ndarray]:
+    def _infer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not hasattr(self._local, 'request'): self._local.request = self.compiled.create_infer_request()
-        result = self._local.request.infer({0: image[None]})
+        result = self._local.request.infer([x[None] for x in inputs])
         return [np.array(result[i][0]) for i in range(len(self.compiled.outputs))]

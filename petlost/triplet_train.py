@@ -27,7 +27,8 @@ from torch import nn
 from torchvision.transforms import v2
 from tqdm import tqdm
 from .batches import PhotoCache, classify_dls, pet_block, photo_dl, triplet_dls
-from .embed import PACKAGED, create_backbone, export_model, save_model
+from .backbone import PACKAGED, create_backbone
+from .embed import export_model, save_model
 from .evaluate import Calibration, retrieval, search_pairs
 from .photoset import PhotoSet
 from .splits import split_pets

@@ -10,4 +10,6 @@ def vector(key):
     "The vector of a photo follows from its key, in every process."
     return np.random.default_rng(int(key)).standard_normal(16)
 
-def photo(report, key, thumbnail=b'jpeg'): return PhotoRow(report, f'{key}.jpg', str(key), vector(key), thumbnail)
+def mask(key): return b'mask of %d' % int(key)
+
+def photo(report, key, thumbnail=b'jpeg'): return PhotoRow(report, f'{key}.jpg', str(key), vector(key), thumbnail, mask=mask(key), segmenter='s1')

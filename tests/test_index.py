@@ -12,7 +12,7 @@ from petlost.facts import SPECIES, STATUSES, Report, haversine_km
 from petlost.index import Catalogue, CatalogueError, PhotoRow
 
 sys.path.insert(0, str(Path(__file__).parent))
-from catalogue_rows import MODEL, photo, vector
+from catalogue_rows import MODEL, mask, photo, vector
 
 def brute(rows, queries, k, keep=lambda report: True):
     "Reports of `rows` (report, key) in the order that comparing everything gives."
@@ -21,6 +21,10 @@ def brute(rows, queries, k, keep=lambda report: True):
     of = {r: np.stack([unit(vector(key)).astype(np.float32).astype(np.float16).astype(float) for o, key in rows if o == r]) for r in reports}
     score = {r: np.mean((unit(queries) @ of[r].T).max(axis=1)) for r in reports}
     return sorted(score, key=lambda r: -score[r])[:k]
+
+def masks(cat):
+    "The masks that a catalogue keeps, by photo."
+    with cat._reading() as db: return dict(db.execute('SELECT key, mask FROM masks'))
 
 def python(code, *args, **kw):
     "Start `code` in a process of its own."
@@ -72,6 +76,7 @@ def test_kill_9_loses_nothing_that_was_confirmed(tmp_path):
         with Catalogue.open(tmp_path / 'c') as cat:
             assert cat.keys() in replay(state, whole)
             state = cat.keys()
+            assert masks(cat) == {key: mask(key) for _, key in state}, 'a mask is as safe as its photo'
             query = vector(round)[None]
             assert [h.report for h in cat.search(query, k=50)] == brute(state, query, 50)
     print(f'{confirmed} confirmed steps, 8 kills')
@@ -145,6 +150,7 @@ class Against(RuleBasedStateMachine):
         if not hasattr(self, 'cat'): return
         assert self.cat.keys() == set(self.rows) and self.cat.reports() == self.reports
         assert self.cat.counts() == dict(reports=len(self.reports), photos=len(self.rows))
+        assert masks(self.cat) == {key: mask(key) for _, key in self.rows}
 
 Against.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True, database=None,
                                      suppress_health_check=list(HealthCheck))
@@ -266,6 +272,27 @@ def test_removed_bytes_leave_the_folder(tmp_path):
     assert all(any(needle in file.read_bytes() for file in (tmp_path / 'c').iterdir()) for needle in (secret, kept))
     with Catalogue.open(tmp_path / 'c', write=True) as cat: cat.remove('r1')
     assert not any(needle in file.read_bytes() for file in (tmp_path / 'c').iterdir() for needle in (secret[:256], kept))
+
+def test_a_mask_stays_as_long_as_a_report_shows_its_photo(tmp_path):
+    rng, looks = random.Random(3), [bytes([i + 1, *range(31)]) for i in range(3)]
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat:
+        for step in range(400):
+            report, key = f'r{rng.randint(0, 3)}', str(rng.randint(0, 7))
+            if rng.random() < .2: cat.remove(report)
+            else: cat.add([Report(report)], [PhotoRow(report, f'{rng.randint(0, 4)}.jpg', key, vector(key), hash=rng.choice([b'', *looks]), mask=mask(key), segmenter='s1')])
+            assert masks(cat) == {key: mask(key) for _, key in cat.keys()}
+            assert cat.mask(key, 's1') in (None, mask(key)) and cat.mask(key, 's2') is None
+
+def test_a_removed_mask_leaves_the_folder(tmp_path):
+    secret = bytes(range(256)) * 8
+    def row(report, key): return PhotoRow(report, 'a.jpg', key, vector(1), mask=secret, segmenter='s1')
+    def found(): return any(secret[:256] in file.read_bytes() for file in (tmp_path / 'c').iterdir())
+    with Catalogue.create(tmp_path / 'c', MODEL) as cat: cat.add([Report('r1'), Report('r2')], [row('r1', 'shared'), row('r2', 'shared')])
+    assert found()
+    with Catalogue.open(tmp_path / 'c', write=True) as cat: cat.remove('r1')
+    assert found(), 'r2 shows the same photo'
+    with Catalogue.open(tmp_path / 'c', write=True) as cat: cat.remove('r2')
+    assert not found()
 
 def test_damaged_database_is_one_line(tmp_path):
     with Catalogue.create(tmp_path / 'c', MODEL) as cat: cat.add([Report('r')], [photo('r', 1)])

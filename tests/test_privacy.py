@@ -1,5 +1,5 @@
 "What a photo tells about its owner goes nowhere: not into the catalogue, a page, an archive, an answer. Bytes are searched, packed and unpacked."
-import base64, json, re, sqlite3, struct, tarfile
+import base64, json, re, sqlite3, struct, tarfile, zlib
 from fractions import Fraction
 from pathlib import Path
 import pytest
@@ -36,7 +36,9 @@ def pieces(path: Path):
         with tarfile.open(path) as packed: yield from (packed.extractfile(m).read() for m in packed if m.isfile())
     if path.suffix == '.html': yield from (base64.b64decode(found) for found in re.findall(rb'base64,([A-Za-z0-9+/=]+)', data))
     if path.name == 'catalogue.db':
-        with sqlite3.connect(path) as db: yield from (row[0] for row in db.execute('SELECT jpeg FROM thumbnails'))
+        with sqlite3.connect(path) as db:
+            yield from (row[0] for row in db.execute('SELECT jpeg FROM thumbnails'))
+            yield from (zlib.decompress(row[0]) for row in db.execute('SELECT mask FROM masks'))
 
 def tells(data: bytes) -> bool: return any(secret in data for secret in (MARK, MARK.decode().encode('utf-16-le'), b'2026:03:04', *PLACE))
 
