@@ -6,7 +6,7 @@
 __all__ = ['PICTURE', 'features_of', 'MaskHead', 'head_loss', 'HeadSchedule', 'make_pictures', 'judge_head', 'fit_mask_head',
            'export_mask_head', 'read_mask_head', 'train_mask_head']
 
-# %% ../nbs/01d_mask_head.ipynb #d8027edf
+# %% ../nbs/01d_mask_head.ipynb #989fa537
 import hashlib, io, json, shutil, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-# %% ../nbs/01d_mask_head.ipynb #1223516e
+# %% ../nbs/01d_mask_head.ipynb #e9756e88
 import cv2, onnx, torch
 import numpy as np
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from .runtime import to_input
 from .sample import draw, random_pet, random_shot
 from .segment import GRAPH_SHA256, SIDE, SaliencyNetwork, iou
 
-# %% ../nbs/01d_mask_head.ipynb #a1f5b172
+# %% ../nbs/01d_mask_head.ipynb #6a2fd4e4
 def features_of(
     look: SaliencyNetwork, # the frozen transformer
     photo: Image.Image,    # upright RGB, of any size
@@ -38,7 +38,7 @@ def features_of(
     seen = look(photo)
     return seen.patches, seen.saliency, to_input(photo, SIDE, (0, 0, 0), (1, 1, 1))
 
-# %% ../nbs/01d_mask_head.ipynb #bdfcbc54
+# %% ../nbs/01d_mask_head.ipynb #b41df3d6
 class _Block(nn.Module):
     "Attention and a perceptron, each added to what came in."
     def __init__(self, dim: int, heads: int=4):
@@ -56,7 +56,7 @@ def _conv(into: int, out: int, stride: int=1) -> nn.Module: return nn.Sequential
 
 def _up(x: torch.Tensor, side: int) -> torch.Tensor: return F.interpolate(x, (side, side), mode='bilinear', align_corners=False)
 
-# %% ../nbs/01d_mask_head.ipynb #e4435517
+# %% ../nbs/01d_mask_head.ipynb #82bf196d
 class MaskHead(nn.Module):
     "Patches, saliency and photo in, logits of a mask out; about 190 000 weights."
     def __init__(self,
@@ -83,7 +83,7 @@ class MaskHead(nn.Module):
         fine = self.out(torch.cat([_up(fine, 112), half], 1)) + _up(coarse, 112)
         return fine[:, 0], coarse[:, 0]
 
-# %% ../nbs/01d_mask_head.ipynb #65e1380e
+# %% ../nbs/01d_mask_head.ipynb #a7fbd467
 def head_loss(
     logits: torch.Tensor, # float32 [n, 112, 112]
     coarse: torch.Tensor, # float32 [n, 16, 16], logits too
@@ -96,7 +96,7 @@ def head_loss(
     dice = 1 - (2 * both + 20) / (either + 20)
     return 2 * bce(logits, fine) + dice.mean() + .5 * bce(coarse, rough)
 
-# %% ../nbs/01d_mask_head.ipynb #4808cb59
+# %% ../nbs/01d_mask_head.ipynb #78dd11ad
 @dataclass(frozen=True)
 class HeadSchedule:
     "What `train_mask_head` does, in numbers; ValueError where they make no sense."
@@ -126,7 +126,7 @@ class HeadSchedule:
         drawn = [('drawn', 30000 + 7 * i) for i in range(self.drawn)]
         return [('composite', self.first + i) for i in range(self.composites)] + drawn + [('scene', i) for i in range(self.scenes)]
 
-# %% ../nbs/01d_mask_head.ipynb #765efd1d
+# %% ../nbs/01d_mask_head.ipynb #b3b1af48
 PICTURE = np.dtype([('patches', np.float16, (2, 256, 384)), ('saliency', np.float16, (SIDE, SIDE)), ('rgb', np.uint8, (3, SIDE, SIDE)),
                     ('mask', np.uint8, (SIDE, SIDE)), ('done', bool)]) # one row of the file
 
@@ -143,7 +143,7 @@ def _fingerprint(material: Material) -> str: # hexadecimal
     for x in arrays: found.update(str(x.shape).encode()); found.update(np.ascontiguousarray(x))
     return found.hexdigest()
 
-# %% ../nbs/01d_mask_head.ipynb #10b0ef75
+# %% ../nbs/01d_mask_head.ipynb #1762fa72
 def _open_pictures(folder: Path, material: Material, schedule: HeadSchedule) -> np.memmap: # rows of PICTURE
     "The file of pictures, new or as an earlier run left it."
     path, note, s = folder / 'pictures.npy', folder / 'pictures.json', schedule
@@ -158,7 +158,7 @@ def _open_pictures(folder: Path, material: Material, schedule: HeadSchedule) -> 
     write_file(note, made_of.encode())
     return rows
 
-# %% ../nbs/01d_mask_head.ipynb #8626f4e2
+# %% ../nbs/01d_mask_head.ipynb #2d74a05a
 def make_pictures(
     material: Material,     # from `read_material`: of photos that may be trained on
     schedule: HeadSchedule, # how many of each kind
@@ -180,7 +180,7 @@ def make_pictures(
         for _ in tqdm(pool.map(fill, left), total=len(left), desc='look', unit='picture', disable=not progress): pass
     return rows
 
-# %% ../nbs/01d_mask_head.ipynb #c1524292
+# %% ../nbs/01d_mask_head.ipynb #2a8a3564
 def _batch(pictures: np.ndarray, rows: np.ndarray) -> list[torch.Tensor]: # patches, saliency, rgb, mask, all float32
     "Rows of the file, as `MaskHead` and `head_loss` take them."
     picked = np.asarray(pictures[rows])
@@ -203,7 +203,7 @@ def judge_head(
         for i, pet, true in zip(part, (logits > 0).numpy(), (F.avg_pool2d(mask, 2) > .5).numpy()): found.setdefault(jobs[i][0], []).append(iou(pet, true))
     return dict(loss=sum(losses) / len(rows), iou={kind: float(np.mean(values)) for kind, values in sorted(found.items())})
 
-# %% ../nbs/01d_mask_head.ipynb #8dae1c3e
+# %% ../nbs/01d_mask_head.ipynb #fc8b3c82
 class _Fit:
     "One training run: the head, how far it is, and its checkpoint."
     def __init__(self, pictures: np.ndarray, schedule: HeadSchedule, folder: Path, progress: bool):
@@ -231,7 +231,7 @@ class _Fit:
         for name in ('head', 'optimiser', 'rate'): getattr(self, name).load_state_dict(state[name])
         self.curves = state['curves']
 
-# %% ../nbs/01d_mask_head.ipynb #0e2a685e
+# %% ../nbs/01d_mask_head.ipynb #a3af3e9b
 def _learn(fit: _Fit, rng: np.random.Generator) -> float: # the mean loss
     "Once over the training pictures, in an order drawn from `rng`."
     losses, schedule = [], fit.schedule
@@ -256,7 +256,7 @@ def _epoch(fit: _Fit):
     ious = ', '.join(f'{kind} {value:.3f}' for kind, value in judged['iou'].items())
     if not fit.bar.disable: tqdm.write(f'epoch {epoch}: loss {loss:.3f}, held out {judged["loss"]:.3f}, IoU {ious}')
 
-# %% ../nbs/01d_mask_head.ipynb #48a58709
+# %% ../nbs/01d_mask_head.ipynb #194500a1
 def fit_mask_head(
     pictures: np.ndarray,   # from `make_pictures`
     schedule: HeadSchedule, # the one they were made for
@@ -270,7 +270,7 @@ def fit_mask_head(
     fit.bar.close()
     return fit.head.eval(), fit.curves
 
-# %% ../nbs/01d_mask_head.ipynb #c9eb484d
+# %% ../nbs/01d_mask_head.ipynb #c973bde8
 class _Pet(nn.Module):
     "The head as it is run: probabilities, without the coarse map."
     def __init__(self, head: MaskHead):
@@ -284,7 +284,7 @@ def _bare(model: onnx.ModelProto):
     for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer): del item.metadata_props[:]; item.doc_string = ''
     del graph.value_info[:]
 
-# %% ../nbs/01d_mask_head.ipynb #1f2d7c0d
+# %% ../nbs/01d_mask_head.ipynb #ac958242
 def export_mask_head(
     head: MaskHead,       # trained
     path: str|Path,       # the ONNX file to write: inputs `patches`, `saliency`, `rgb` as `MaskHead` takes them; output `pet` float32 [n, 112, 112] in [0, 1]
@@ -303,7 +303,7 @@ def export_mask_head(
     write_file(Path(path), data := model.SerializeToString(deterministic=True))
     return hashlib.sha256(data).hexdigest()
 
-# %% ../nbs/01d_mask_head.ipynb #26d92e3e
+# %% ../nbs/01d_mask_head.ipynb #8199144e
 def read_mask_head(
     path: str|Path, # written by `export_mask_head`
 ) -> tuple[MaskHead, dict]: # in evaluation mode, and its card
@@ -316,7 +316,7 @@ def read_mask_head(
     except Exception as e: raise ValueError(f'{path}: not a mask head ({(str(e) or type(e).__name__).splitlines()[0][:120]})') from None
     return head.eval(), json.loads(next(prop.value for prop in model.metadata_props if prop.key == 'card'))
 
-# %% ../nbs/01d_mask_head.ipynb #013d06be
+# %% ../nbs/01d_mask_head.ipynb #c44dde6b
 def train_mask_head(
     material: Material,   # from `read_material`: **of photos that may be trained on**
     out: str|Path,        # a folder; gets `mask_head.onnx`, and meanwhile `work` with the pictures and the checkpoint

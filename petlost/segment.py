@@ -132,7 +132,7 @@ class SaliencyNetwork:
         return Look(saliency[0], np.stack([tokens[1:] for tokens in late]), middle[0])
 
 # %% ../nbs/01_segment.ipynb #f014d107
-HEAD_SHA256 = '6ece990bb2e56cb5944e4473b64e0d4523b9433beaa395b8d1a27bc1f97742da'
+HEAD_SHA256 = '9ced32b597c6b07ebcebf6220ec8d68d8528e9b321fcc905abccc80644e07441'
 HEAD = .4      # weight of the head's map beside the saliency map
 AROUND = .3    # margin of the second look, as a share of the pet's longer side, on each side
 NEARLY = .8    # a second look covering more of the photo than this is not worth its pass
