@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['CatalogueError', 'plainly', 'sync_folder', 'lock_folder', 'connect']
 
-# %% ../nbs/03a_database.ipynb #29233118
+# %% ../nbs/03a_database.ipynb #6f65fc38
 import os, sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../nbs/03a_database.ipynb #384e6814
+# %% ../nbs/03a_database.ipynb #93c7f0f5
 class CatalogueError(ValueError):
     "A catalogue that cannot be made, opened, read or written, and why."
 
-# %% ../nbs/03a_database.ipynb #078a63e2
+# %% ../nbs/03a_database.ipynb #2ff06403
 @contextmanager
 def plainly(
     folder: Path, # the catalogue
@@ -26,7 +26,7 @@ def plainly(
     except sqlite3.Error as e: raise CatalogueError(f'{folder}: cannot {doing} the catalogue: {e}') from None
     except OSError as e: raise CatalogueError(f'{folder}: cannot {doing} the catalogue: {(e.strerror or str(e)).lower()}') from None
 
-# %% ../nbs/03a_database.ipynb #684e061c
+# %% ../nbs/03a_database.ipynb #6da98efa
 def sync_folder(
     folder: Path, # the catalogue
 ):
@@ -35,7 +35,7 @@ def sync_folder(
     try: os.fsync(fd)
     finally: os.close(fd)
 
-# %% ../nbs/03a_database.ipynb #d02cebd5
+# %% ../nbs/03a_database.ipynb #df008705
 def lock_folder(
     folder: Path, # the catalogue
 ) -> sqlite3.Connection: # closing it gives the lock back
@@ -51,7 +51,7 @@ def lock_folder(
         busy = 'another process is writing to this catalogue' if 'locked' in str(e) else f'cannot lock the catalogue: {e}'
         raise CatalogueError(f'{folder}: {busy}') from None
 
-# %% ../nbs/03a_database.ipynb #5c72322c
+# %% ../nbs/03a_database.ipynb #9d095b32
 def connect(
     folder: Path, # the catalogue
     write: bool,  # may this connection write?
