@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['to_input', 'cache_folder', 'Network']
 
-# %% ../nbs/00b_runtime.ipynb #b65af6cf
+# %% ../nbs/00b_runtime.ipynb #464634d9
 import hashlib, os, threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-# %% ../nbs/00b_runtime.ipynb #664346ea
+# %% ../nbs/00b_runtime.ipynb #91479dd8
 import numpy as np
 import openvino as ov
 from PIL import Image
 from platformdirs import user_cache_path
 
-# %% ../nbs/00b_runtime.ipynb #c8c1b489
+# %% ../nbs/00b_runtime.ipynb #5c46408d
 def to_input(
     photo: Image.Image,       # RGB
     size: int,                # side of the square in pixels
@@ -28,7 +29,7 @@ def to_input(
     values = np.asarray(photo, dtype=np.float32) / 255
     return np.ascontiguousarray(((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
 
-# %% ../nbs/00b_runtime.ipynb #5d74fdf1
+# %% ../nbs/00b_runtime.ipynb #f71b22f8
 def cache_folder() -> Path|None: # None when nothing can be written there
     "Where compiled networks are kept between runs."
     folder = Path(os.environ.get('PETLOST_CACHE') or user_cache_path('petlost'))
@@ -36,16 +37,21 @@ def cache_folder() -> Path|None: # None when nothing can be written there
     except OSError: return None
     return folder if os.access(folder, os.W_OK) else None
 
-# %% ../nbs/00b_runtime.ipynb #30766c9c
-def _compile(core: ov.Core, model: ov.Model, precision: str) -> ov.CompiledModel:
-    "Compile for this CPU, from the cache where that works."
-    options = {'PERFORMANCE_HINT': 'THROUGHPUT', 'INFERENCE_PRECISION_HINT': precision, 'ENABLE_CPU_PINNING': False}
-    if cache := cache_folder():
-        try: return core.compile_model(model, 'CPU', options | {'CACHE_DIR': str(cache)})
-        except RuntimeError: pass
-    return core.compile_model(model, 'CPU', options)
+# %% ../nbs/00b_runtime.ipynb #47b091ed
+@cache
+def _core() -> ov.Core:
+    "OpenVINO, once in a process."
+    return ov.Core()
 
-# %% ../nbs/00b_runtime.ipynb #db525722
+def _compile(model: ov.Model) -> ov.CompiledModel:
+    "Compile for this CPU, from the cache where that works."
+    options = {'PERFORMANCE_HINT': 'THROUGHPUT', 'INFERENCE_PRECISION_HINT': 'f32', 'ENABLE_CPU_PINNING': False}
+    if folder := cache_folder():
+        try: return _core().compile_model(model, 'CPU', options | {'CACHE_DIR': str(folder)})
+        except RuntimeError: pass
+    return _core().compile_model(model, 'CPU', options)
+
+# %% ../nbs/00b_runtime.ipynb #3a70d0da
 def _check_file(path: Path, sha256: str):
     "Raises `ValueError` when a file is missing or is not the one with this checksum."
     try:
@@ -53,7 +59,7 @@ def _check_file(path: Path, sha256: str):
     except OSError as e: raise ValueError(f'{path}: {(e.strerror or str(e)).lower()}') from None
     if found != sha256: raise ValueError(f'{path}: not the file it should be: its SHA-256 begins with {found[:12]}, not with {sha256[:12]}')
 
-# %% ../nbs/00b_runtime.ipynb #f5f42f8c
+# %% ../nbs/00b_runtime.ipynb #4ddd4f7f
 class Network:
     "An ONNX graph compiled for this machine. Any number of threads may call it at once."
     _first, _ready = threading.Lock(), False # of the process, whichever network it is
@@ -61,16 +67,15 @@ class Network:
     def __init__(self,
         path: str|Path,             # the graph; weights may lie in a file beside it
         inner: Sequence[str]=(),    # names of tensors inside the graph to return after its own outputs
-        precision: str='f32',       # 'f32', or 'bf16' where the CPU has it (faster, three digits)
         sha256: str|None=None,      # of the file, in hexadecimal; any other file is refused
     ):
-        self.path, core = Path(path), ov.Core()
+        self.path = Path(path)
         if sha256: _check_file(self.path, sha256)
         try:
-            model = core.read_model(self.path)
+            model = _core().read_model(self.path)
             if inner: model.add_outputs(list(inner))
         except RuntimeError as e: raise ValueError(f'{path}: not a network that can be run ({str(e).strip().splitlines()[-1]})') from None
-        self.compiled = _compile(core, model, precision)
+        self.compiled = _compile(model)
         self._local = threading.local()
 
     def __call__(self,
