@@ -7,24 +7,24 @@ __all__ = ['app', 'Photos', 'Model', 'In', 'Species', 'Status', 'say', 'main', '
            'parse_box', 'search', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'train_masks', 'mine',
            'serve', 'package', 'deploy']
 
-# %% ../nbs/07_cli.ipynb #1b811a08
+# %% ../nbs/07_cli.ipynb #c20144e8
 import json, os, sys, warnings
 from pathlib import Path
 from typing import Annotated
 
-# %% ../nbs/07_cli.ipynb #9bbd1479
+# %% ../nbs/07_cli.ipynb #6b5e032f
 import typer
 from typer import Argument, Option
 from typer.exceptions import TyperException
 
-# %% ../nbs/07_cli.ipynb #2d32cfb3
+# %% ../nbs/07_cli.ipynb #e99cebb3
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
                   help='Image search for lost and found pets.')
 
 @app.callback()
 def _petlost(): 'Image search for lost and found pets.'
 
-# %% ../nbs/07_cli.ipynb #949ff8bc
+# %% ../nbs/07_cli.ipynb #691b4960
 def say(
     text, # a line for the person at the terminal
 ):
@@ -35,7 +35,7 @@ def _report(problems):
     "Name everything that could not be used."
     for problem in problems: say(f'skipped {problem}')
 
-# %% ../nbs/07_cli.ipynb #5274e23b
+# %% ../nbs/07_cli.ipynb #1228f3cb
 def main(
     args: list[str]|None=None, # by default the command line
 ):
@@ -50,7 +50,7 @@ def main(
     except OSError as e: say(f'petlost: {e.filename or "cannot write"}: {(e.strerror or str(e)).lower()}'); code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
-# %% ../nbs/07_cli.ipynb #b1c28c23
+# %% ../nbs/07_cli.ipynb #3419ac11
 Photos = Annotated[Path, Argument(help='a folder of photos, a CSV or Parquet list beside them, or a ZIP of both')]
 Model = Annotated[str, Option('--model', help="a model's folder, petlost, lite0, transformer, colour-histogram or timm:<name>")]
 In = Annotated[Path, Option('--in', help='a catalogue')]
@@ -62,7 +62,7 @@ def _checked(parse):
         except ValueError as e: raise typer.BadParameter(str(e)) from None
     return check
 
-# %% ../nbs/07_cli.ipynb #254afd4e
+# %% ../nbs/07_cli.ipynb #e495cc61
 def _species(value):
     from petlost.facts import parse_species
     return parse_species(value)
@@ -76,7 +76,7 @@ def _time(value):
     parse_time(value)
     return value
 
-# %% ../nbs/07_cli.ipynb #0ef25dc6
+# %% ../nbs/07_cli.ipynb #66a0b6b4
 def parse_near(
     text: str|None, # 'LAT,LON' in degrees
 ) -> tuple[float, float]|None:
@@ -98,11 +98,11 @@ def parse_km(
     if not km > 0: raise ValueError(f'{text!r} is not a distance above zero')
     return km
 
-# %% ../nbs/07_cli.ipynb #1b9ae50b
+# %% ../nbs/07_cli.ipynb #400ee352
 Species = Annotated[str|None, Option('--species', callback=_checked(_species), help='dog, cat, rabbit, bird or other')]
 Status = Annotated[str|None, Option('--status', callback=_checked(_status), help='lost or found')]
 
-# %% ../nbs/07_cli.ipynb #2050bc16
+# %% ../nbs/07_cli.ipynb #a4ecfe89
 @app.command()
 def demo(
     out: Annotated[Path, Option(help='folder for photos, catalogue and results.html')]=Path('demo'),
@@ -115,7 +115,7 @@ def demo(
     _report(result.problems)
     print(f'{result}\nsee {result.page}')
 
-# %% ../nbs/07_cli.ipynb #2bbf3de8
+# %% ../nbs/07_cli.ipynb #78e6b9b2
 def _rejected(problems, found, to: Path):
     "Write what was refused beside the catalogue, to be mended, and say where."
     from petlost.photoset import write_rejected
@@ -139,7 +139,7 @@ def _index(photos: Path, to: Path, model: str, species, status, root, from_photo
     _rejected(done.problems, found, rejected)
     return done
 
-# %% ../nbs/07_cli.ipynb #f89a2cb6
+# %% ../nbs/07_cli.ipynb #5a974022
 @app.command()
 def index(
     photos: Photos,
@@ -161,7 +161,7 @@ def index(
     reused = f' ({done.reused} with a mask that was known)' if done.reused else ''
     print(f'{done.added} photos added{reused}, {done.known} were there already, {repeats}{len(done.problems)} skipped: {to}')
 
-# %% ../nbs/07_cli.ipynb #caa2f932
+# %% ../nbs/07_cli.ipynb #efe2516f
 @app.command()
 def check(
     photos: Photos,
@@ -178,7 +178,7 @@ def check(
     _report(checked.problems)
     print(f'{checked.summary()}\nsee {out}')
 
-# %% ../nbs/07_cli.ipynb #cfe0071c
+# %% ../nbs/07_cli.ipynb #968fe809
 def parse_box(
     text: str|None, # 'LEFT,TOP,RIGHT,BOTTOM' in pixels of the upright photo
 ) -> tuple[int, int, int, int]|None:
@@ -194,7 +194,7 @@ def _scaled(box: tuple, picture, out: bool=False) -> tuple[int, ...]:
     factor = picture.width / picture.info['size'][0]
     return tuple(round(x / factor if out else x * factor) for x in box)
 
-# %% ../nbs/07_cli.ipynb #7c62406d
+# %% ../nbs/07_cli.ipynb #12e4d17c
 def _query_photos(paths: list[Path]):
     "The photos that can be opened; the others are named. Raises `ValueError` when none can."
     from petlost.photo import BadPhoto, open_photo
@@ -215,7 +215,7 @@ def _print_hits(hits: list[dict]):
         print(one_line(f"{i:3d}  {hit['score']:.3f}  {hit['report']}  {hit['photo']}  {facts_line(hit)}").rstrip())
     if not hits: say('no report passes the filters')
 
-# %% ../nbs/07_cli.ipynb #d22cb38e
+# %% ../nbs/07_cli.ipynb #4924199c
 def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     "A results page of one query."
     from petlost.embed import thumbnail
@@ -223,7 +223,7 @@ def _write_html(path: Path, searcher, query, hits: list[dict], title: str):
     shown = [[thumbnail(p) for p in photos] for photos in (query.photos, query.isolated())]
     path.write_text(results_page([Entry(title, *shown, hits)], searcher.catalogue.thumbnail), encoding='utf-8')
 
-# %% ../nbs/07_cli.ipynb #40849fca
+# %% ../nbs/07_cli.ipynb #c6a19a59
 @app.command()
 def search(
     photos: Annotated[list[Path], Argument(help='one photo or several of the same pet')],
@@ -254,7 +254,7 @@ def search(
         if html: _write_html(html, searcher, query, hits, ', '.join(p.name for p in photos))
     print(json.dumps(hits, indent=1)) if as_json else _print_hits(hits)
 
-# %% ../nbs/07_cli.ipynb #57e5d5bf
+# %% ../nbs/07_cli.ipynb #d0fbbac8
 @app.command()
 def embed(
     photos: Photos,
@@ -267,7 +267,7 @@ def embed(
     _report(problems)
     print(f'{n} photos embedded, {len(problems)} skipped: {out}')
 
-# %% ../nbs/07_cli.ipynb #2c238d19
+# %% ../nbs/07_cli.ipynb #60096c32
 @app.command()
 def segment(
     photos: Photos,
@@ -283,7 +283,7 @@ def segment(
     for flag, meaning in (('no_pet', 'no pet was found: the mask is the whole photo'), ('several_pets', 'several pets: the mask is of one')):
         if done.flags[flag]: print(f'in {done.flags[flag]} {meaning}')
 
-# %% ../nbs/07_cli.ipynb #4bdc633a
+# %% ../nbs/07_cli.ipynb #97190bca
 def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bool, sheet: Path|None):
     "Masks against painted truth, beside plain guesses."
     from petlost.masks import drawn_masks, evaluate_masks, figures_by_group, mask_groups, mask_sheet, mask_table, read_masks
@@ -302,7 +302,7 @@ def _picture_file(path: Path|None) -> Path|None:
     if path and path.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.webp'): raise ValueError(f'{path} is no picture file: write .png')
     return path
 
-# %% ../nbs/07_cli.ipynb #4646465d
+# %% ../nbs/07_cli.ipynb #8e63652f
 @app.command()
 def evaluate(
     context: typer.Context,
@@ -322,14 +322,14 @@ def evaluate(
     if segmentation: return _evaluate_masks(photos, list(dict.fromkeys(segmenter)), drawn, as_json, sheet)
     from petlost.photoset import read_photos
     from petlost.embed import FLOORS
-    from petlost.evaluate import show_table
+    from petlost.report import report_dict, show_report
     from petlost.search import evaluate_photos, record_figures
     figures, problems = evaluate_photos(read_photos(photos), dict.fromkeys([model, *FLOORS]), progress=True)
     _report(problems)
     if record: record_figures(model, figures[model])
-    print(json.dumps({name: f.to_dict() for name, f in figures.items()}, indent=1)) if as_json else show_table(figures)
+    print(json.dumps(report_dict(figures), indent=1)) if as_json else show_report(figures)
 
-# %% ../nbs/07_cli.ipynb #5fd7bd0d
+# %% ../nbs/07_cli.ipynb #0c3c0622
 def parse_schedule(
     text: str, # 'full', 'frozen', or settings such as 'triplet_epochs=8,lr=0.0005'
 ) -> dict|None: # settings of `Schedule` that differ from the default; None for 'frozen'
@@ -346,7 +346,7 @@ def parse_schedule(
         except ValueError: raise ValueError(f'{key} is a number, not {value!r}') from None
     return settings
 
-# %% ../nbs/07_cli.ipynb #480d18e3
+# %% ../nbs/07_cli.ipynb #095677a5
 @app.command()
 def train(
     photos: Photos,
@@ -376,7 +376,7 @@ def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, res
         frozen_model(found, out, progress=True)
         calibrate_model(out, found, progress=True)
 
-# %% ../nbs/07_cli.ipynb #13b5817c
+# %% ../nbs/07_cli.ipynb #5f3f859f
 @app.command('train-masks')
 def train_masks(
     photos: Photos,
@@ -394,7 +394,7 @@ def train_masks(
     _report(material.problems)
     print(f'head written: {train_mask_head(material, out, resume=resume)}')
 
-# %% ../nbs/07_cli.ipynb #9a365586
+# %% ../nbs/07_cli.ipynb #520c0ee2
 @app.command()
 def mine(
     catalogue: Annotated[Path, Argument(help='a catalogue')],
@@ -405,7 +405,7 @@ def mine(
     mined = mine_catalogue(catalogue, out)
     print(json.dumps(mined.summary, indent=1))
 
-# %% ../nbs/07_cli.ipynb #9d513e81
+# %% ../nbs/07_cli.ipynb #b08b9184
 @app.command()
 def serve(
     catalogue: In,
@@ -416,7 +416,7 @@ def serve(
     from petlost.serve import serve as library
     library(catalogue, host, port)
 
-# %% ../nbs/07_cli.ipynb #5320b6a9
+# %% ../nbs/07_cli.ipynb #ccdc41ba
 @app.command()
 def package(
     model: Annotated[str, Argument(help="a model's folder or name")],
@@ -427,7 +427,7 @@ def package(
     from petlost.deploy import package as library
     print(library(model, out, catalogue))
 
-# %% ../nbs/07_cli.ipynb #567ba691
+# %% ../nbs/07_cli.ipynb #1303e8a3
 @app.command()
 def deploy(
     name: Annotated[str, Argument(help='name of the endpoint')],

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'cmc', 'Interval', 'Figures', 'retrieval', 'compare', 'table', 'chance', 'Shortcut', 'shortcut_table',
-           'show_table', 'gallery_ranks', 'rank_figures', 'query_gallery', 'search_pairs', 'Calibration', 'reliability',
-           'ece']
+           'gallery_ranks', 'rank_figures', 'query_gallery', 'search_pairs', 'Calibration', 'reliability', 'ece']
 
-# %% ../nbs/02a_evaluate.ipynb #63e9e046
+# %% ../nbs/02a_evaluate.ipynb #1cf6189a
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-# %% ../nbs/02a_evaluate.ipynb #6f24862b
+# %% ../nbs/02a_evaluate.ipynb #fc73a17a
 def _check_vectors(vectors, what='vectors'):
     "float32 [n, d] with unit rows, or ValueError."
     v = np.asarray(vectors, dtype=np.float32)
@@ -28,22 +27,22 @@ def _ids(values, n, what):
     if len(values) != n: raise ValueError(f'{what}: {len(values)} given for {n} vectors')
     return np.unique(np.array(['' if v is None else str(v) for v in values]), return_inverse=True)
 
-# %% ../nbs/02a_evaluate.ipynb #d4fbe88f
+# %% ../nbs/02a_evaluate.ipynb #fdf74087
 def _one_query(
     row: np.ndarray,     # float [n], cosine of the query to every photo; the pet's own part is overwritten
     own: slice,          # where the photos of the query's pet are
     me: int,             # where the query is
     other_scene: np.ndarray, # bool [photos of the pet], True where the scene is not the query's
-) -> tuple:              # rank of the first positive, average precision, cross-scene rank (0: nothing to find)
+) -> tuple:              # rank of the first positive, average precision, inverse negative penalty, cross-scene rank (0: nothing to find)
     "Judge the ranking of one query."
     positives = row[own].copy(); row[own] = -np.inf
     keep = np.arange(len(positives)) != me - own.start
     ahead = np.array([np.count_nonzero(row >= p) for p in positives])
     a, j = np.sort(ahead[keep]), np.arange(1, keep.sum() + 1)
     cross = ahead[keep & other_scene]
-    return 1 + a[0], np.mean(j / (j + a)), 1 + cross.min() if len(cross) else 0
+    return 1 + a[0], np.mean(j / (j + a)), j[-1] / (j[-1] + a[-1]), 1 + cross.min() if len(cross) else 0
 
-# %% ../nbs/02a_evaluate.ipynb #8e52bc74
+# %% ../nbs/02a_evaluate.ipynb #65eb2e0e
 _BLOCK = 2 ** 24 # scores held at a time
 
 def _blocks(queries, gallery):
@@ -51,23 +50,23 @@ def _blocks(queries, gallery):
     step = max(1, _BLOCK // len(gallery))
     for lo in range(0, len(queries), step): yield np.arange(lo, min(lo + step, len(queries))), queries[lo:lo + step] @ gallery.T
 
-# %% ../nbs/02a_evaluate.ipynb #c5a14e49
+# %% ../nbs/02a_evaluate.ipynb #1e851e25
 def _judge(
     vectors: np.ndarray, # float32 [n, d], unit rows
     label: np.ndarray,   # int [n], which pet
     scene: np.ndarray,   # int [n], which scene of that pet
-) -> np.ndarray:         # float [n, 3]: rank of the first positive, AP, cross-scene rank; 0 where there is nothing to find
+) -> np.ndarray:         # float [n, 4]: rank of the first positive, AP, INP, cross-scene rank; 0 where there is nothing to find
     "Leave-one-out judgement of every photo."
     order = np.argsort(label, kind='stable'); v, lab, sc = vectors[order], label[order], scene[order]
     start, stop = np.searchsorted(lab, lab, 'left'), np.searchsorted(lab, lab, 'right')
-    out, queries = np.zeros((len(v), 3)), np.flatnonzero(stop - start > 1)
+    out, queries = np.zeros((len(v), 4)), np.flatnonzero(stop - start > 1)
     for at, scores in _blocks(v[queries], v):
         for row, q in zip(scores, queries[at]):
             own = slice(start[q], stop[q])
             out[order[q]] = _one_query(row, own, q, sc[own] != sc[q])
     return out
 
-# %% ../nbs/02a_evaluate.ipynb #b4e8de5b
+# %% ../nbs/02a_evaluate.ipynb #78ecde72
 def cmc(
     ranks: np.ndarray, # int [n], rank of the first match of each query, from 1; 0 = no match exists, left out
     depth: int = 20,   # how far down the list
@@ -77,7 +76,7 @@ def cmc(
     if not len(ranks): raise ValueError('no query has a match in the gallery')
     return (ranks[:, None] <= np.arange(1, depth + 1)).mean(0)
 
-# %% ../nbs/02a_evaluate.ipynb #a6cf8ff7
+# %% ../nbs/02a_evaluate.ipynb #3140bcc8
 class Interval(NamedTuple):
     "A figure with its 95 % interval."
     value: float # the figure itself, NaN where there was nothing to judge
@@ -85,41 +84,41 @@ class Interval(NamedTuple):
     high: float  # upper end
     def __str__(self): return '-' if np.isnan(self.value) else f'{self.value:.3f} [{self.low:.2f} {self.high:.2f}]'
 
-# %% ../nbs/02a_evaluate.ipynb #9274224d
-MEASURES = ('rank1', 'rank5', 'rank10', 'mAP', 'cross_rank1')
+# %% ../nbs/02a_evaluate.ipynb #4e745ed3
+MEASURES = ('rank1', 'rank5', 'rank10', 'mAP', 'mINP', 'cross_rank1')
 
 def _outcomes(judged):
-    "What each query adds to the figures, [n, 7]: query, hit at 1, 5, 10, AP, cross-scene query, cross-scene hit."
-    rank, ap, cross = judged.T
-    return np.stack([rank > 0, rank == 1, (rank > 0) & (rank <= 5), (rank > 0) & (rank <= 10), ap, cross > 0, cross == 1], 1)
+    "What each query adds to the figures, [n, 8]: query, hit at 1, 5, 10, AP, INP, cross-scene query, cross-scene hit."
+    rank, ap, inp, cross = judged.T
+    return np.stack([rank > 0, rank == 1, (rank > 0) & (rank <= 5), (rank > 0) & (rank <= 10), ap, inp, cross > 0, cross == 1], 1)
 
 def _rates(sums):
-    "Sums [..., 7] to figures [..., 5] in the order of MEASURES; NaN where there were no queries."
-    with np.errstate(invalid='ignore'): return np.concatenate([sums[..., 1:5] / sums[..., :1], sums[..., 6:] / sums[..., 5:6]], -1)
+    "Sums [..., 8] to figures [..., 6] in the order of MEASURES; NaN where there were no queries."
+    with np.errstate(invalid='ignore'): return np.concatenate([sums[..., 1:6] / sums[..., :1], sums[..., 7:] / sums[..., 6:7]], -1)
 
-# %% ../nbs/02a_evaluate.ipynb #27154d39
+# %% ../nbs/02a_evaluate.ipynb #e4f1e831
 def _draws(
-    sums: dict,  # source -> float [pets, 7]
+    sums: dict,  # source -> float [pets, 8]
     n_boot: int, # number of draws
     seed: int,   # the same seed draws the same pets, whatever the model
-) -> np.ndarray: # float [n_boot, sources, 5]
+) -> np.ndarray: # float [n_boot, sources, 6]
     "Figures of each source when its pets are drawn again with replacement."
     rng = np.random.default_rng(seed)
     def again(s): return np.bincount(rng.integers(len(s), size=len(s)), minlength=len(s)) @ s
     return np.stack([_rates(np.stack([again(s) for _ in range(n_boot)])) for s in sums.values()], 1)
 
-# %% ../nbs/02a_evaluate.ipynb #38ad560d
+# %% ../nbs/02a_evaluate.ipynb #78ffdae1
 def _mean(a, axis):
     "Mean that leaves NaN out, and is NaN where nothing is left."
     n = np.sum(~np.isnan(a), axis)
     return np.where(n > 0, np.nansum(a, axis) / np.maximum(n, 1), np.nan)
 
 def _intervals(values, draws):
-    "One Interval for each measure from values [5] and draws [n_boot, 5]."
+    "One Interval for each measure from values [6] and draws [n_boot, 6]."
     def ends(d): return np.nanquantile(d, [.025, .975]) if not np.isnan(d).all() else (np.nan, np.nan)
     return {m: Interval(float(v), *map(float, ends(d))) for m, v, d in zip(MEASURES, values, draws.T)}
 
-# %% ../nbs/02a_evaluate.ipynb #d0bea095
+# %% ../nbs/02a_evaluate.ipynb #ce7d5524
 @dataclass(frozen=True)
 class Figures:
     "What `retrieval` found."
@@ -127,8 +126,9 @@ class Figures:
     mean: dict    # measure -> Interval: the plain mean over the sources that have queries
     ranks: dict = field(repr=False) # source -> int [queries], rank of the first match
     pets: tuple = field(repr=False) # (source, pet, queries) of every pet that was looked for
-    sums: dict = field(repr=False)  # source -> float [pets, 7], what the bootstrap draws from
+    sums: dict = field(repr=False)  # source -> float [pets, 8], what the bootstrap draws from
     shortcut: 'Shortcut|None' = None # how much of it the background alone would do
+    certainty: object|None = None # a `Certainty` of `open_set`: what a score is worth by itself
 
     def to_dict(self) -> dict: # for JSON: an Interval is {value, low, high}, a missing figure null
         "The figures as plain dicts and numbers."
@@ -136,9 +136,9 @@ class Figures:
             if isinstance(x, dict): return {k: plain(v) for k, v in x.items()}
             if isinstance(x, Interval): return None if np.isnan(x.value) else dict(value=x.value, low=x.low, high=x.high)
             return x
-        return dict(sources=plain(self.sources), mean=plain(self.mean)) | (dict(shortcut=self.shortcut.to_dict()) if self.shortcut else {})
+        return dict(sources=plain(self.sources), mean=plain(self.mean)) | {k: part.to_dict() for k in ('certainty', 'shortcut') if (part := getattr(self, k))}
 
-# %% ../nbs/02a_evaluate.ipynb #0943d979
+# %% ../nbs/02a_evaluate.ipynb #8141f310
 def _known(n, labels, sources, scenes):
     "Names and index of pets, names and index of sources, index of scenes of n photos; ValueError where no pet has two."
     names, label = _ids(labels, n, 'labels')
@@ -161,14 +161,14 @@ def retrieval(
     judged = _judge(v, label, scene)
     return _figures(_outcomes(judged), names, label, places, source, n_boot, seed, judged[:, 0].astype(int))
 
-# %% ../nbs/02a_evaluate.ipynb #a1f318a7
+# %% ../nbs/02a_evaluate.ipynb #a1031ba1
 def _figures(outcomes, names, label, places, source, n_boot, seed, ranked=None):
-    "Gather the outcome of every query, [n, 7], and its rank where it has one, into Figures."
+    "Gather the outcome of every query, [n, 8], and its rank where it has one, into Figures."
     rows, sums, ranks, pets = {}, {}, {}, []
     for i, place in enumerate(places):
         here, asked = source == i, (source == i) & (outcomes[:, 0] > 0)
         rows[str(place)] = dict(pets=len(np.unique(label[here])), photos=int(here.sum()), queries=int(asked.sum()),
-                                cross_queries=int(outcomes[asked, 5].sum()))
+                                cross_queries=int(outcomes[asked, 6].sum()))
         if not asked.any(): continue
         who, pet = np.unique(label[asked], return_inverse=True)
         sums[str(place)] = np.stack([np.bincount(pet, o) for o in outcomes[asked].T], 1)
@@ -178,7 +178,7 @@ def _figures(outcomes, names, label, places, source, n_boot, seed, ranked=None):
     for i, place in enumerate(sums): rows[place] |= _intervals(values[i], draws[:, i])
     return Figures(rows, _intervals(_mean(values, 0), _mean(draws, 1)), ranks, tuple(pets), sums)
 
-# %% ../nbs/02a_evaluate.ipynb #ca595179
+# %% ../nbs/02a_evaluate.ipynb #eb564287
 def compare(
     ours: Figures,       # figures of one model
     theirs: Figures,     # figures of the other, on the same photos
@@ -191,8 +191,8 @@ def compare(
     def draws(f): return _mean(_draws(f.sums, n_boot, seed), 1)
     return _intervals(mean(ours) - mean(theirs), draws(ours) - draws(theirs))
 
-# %% ../nbs/02a_evaluate.ipynb #9270ed39
-_HEAD = ('source', 'model', 'pets', 'photos', 'queries', 'rank-1', 'rank-5', 'rank-10', 'mAP', 'cross-scene rank-1')
+# %% ../nbs/02a_evaluate.ipynb #952ed43b
+_HEAD = ('source', 'model', 'pets', 'photos', 'queries', 'rank-1', 'rank-5', 'rank-10', 'mAP', 'mINP', 'cross-scene rank-1')
 
 def _lines(models, means):
     "Rows of text for the table, first row the head: sources by `models`, then the headlines of `means`."
@@ -206,7 +206,7 @@ def _lines(models, means):
     for i, (name, f) in enumerate(means.items()):
         yield (f'mean of {len(f.sums)}' if i == 0 else '', name, '', '', '', *(str(f.mean[m]) for m in MEASURES))
 
-# %% ../nbs/02a_evaluate.ipynb #20526ec1
+# %% ../nbs/02a_evaluate.ipynb #d3d822df
 def table(
     models: dict, # name -> Figures, all on the same photos; the floors after the model
     means: dict|None=None, # name -> Figures whose headlines come last; by default `models`
@@ -218,15 +218,23 @@ def table(
     text = [line(r) for r in rows]; rule = '-' * max(map(len, text))
     return '\n'.join([text[0], rule, *text[1:-len(means)], rule, *text[-len(means):], 'In brackets: 95 % interval, bootstrap over pets.'])
 
-# %% ../nbs/02a_evaluate.ipynb #231ed6a5
+# %% ../nbs/02a_evaluate.ipynb #000c337c
+def _last_by_chance(right, wrong):
+    "The expected INP for galleries with so many right and wrong photos, [n]."
+    def one(r, w):
+        x = np.arange(r + w, r - 1, -1) # where the last right one stands, from the end of the list
+        return r / x @ (r / (r + w) * np.cumprod(np.concatenate([[1], (x[:-1] - r) / (x[:-1] - 1)])) if r > 1 else np.full(len(x), 1 / (r + w)))
+    pairs, at = np.unique(np.stack([right, wrong], 1), axis=0, return_inverse=True)
+    return np.array([one(int(r), int(w)) for r, w in pairs])[at.ravel()]
+
 def _by_chance(right, wrong):
-    "For galleries with so many right and wrong photos: the chance of a hit at 1, 5, 10 and the expected AP, [n, 4]. At least one is right."
+    "For galleries with so many right and wrong photos: the chance of a hit at 1, 5, 10, expected AP and INP, [n, 5]. At least one is right."
     total = right + wrong
     hits = [1 - np.prod([np.clip((wrong - i) / np.maximum(total - i, 1), 0, 1) for i in range(k)], 0) for k in (1, 5, 10)]
     harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, total.max() + 1))])[total]
-    return np.stack([*hits, (harmonic + (right - 1) / np.maximum(total - 1, 1) * (total - harmonic)) / total], 1)
+    return np.stack([*hits, (harmonic + (right - 1) / np.maximum(total - 1, 1) * (total - harmonic)) / total, _last_by_chance(right, wrong)], 1)
 
-# %% ../nbs/02a_evaluate.ipynb #d0efeb2e
+# %% ../nbs/02a_evaluate.ipynb #96d920f1
 def chance(
     labels: list,        # [n], which pet (or report) each photo shows
     sources: list | None = None, # [n], as `retrieval` takes them
@@ -240,12 +248,12 @@ def chance(
     def alike(x): _, at, count = np.unique(x, return_inverse=True, return_counts=True); return count[at]
     own, here = alike(label), alike(label * n + scene)
     asked, across = own > 1, own > here
-    outcomes = np.zeros((n, 7)); outcomes[asked, 0] = outcomes[across, 5] = 1
-    outcomes[asked, 1:5] = _by_chance(own[asked] - 1, n - own[asked])
-    outcomes[across, 6] = ((own - here) / np.maximum(n - here, 1))[across]
+    outcomes = np.zeros((n, 8)); outcomes[asked, 0] = outcomes[across, 6] = 1
+    outcomes[asked, 1:6] = _by_chance(own[asked] - 1, n - own[asked])
+    outcomes[across, 7] = ((own - here) / np.maximum(n - here, 1))[across]
     return _figures(outcomes, names, label, places, source, n_boot, seed)
 
-# %% ../nbs/02a_evaluate.ipynb #6fddfb12
+# %% ../nbs/02a_evaluate.ipynb #c6f1976c
 @dataclass(frozen=True)
 class Shortcut:
     "What a model finds when it sees one view of each photo, beside chance. All on the same photos."
@@ -256,7 +264,7 @@ class Shortcut:
         "The figures of each view as plain dicts and numbers."
         return dict(left_out=self.left_out) | {name: f.to_dict() for name, f in self.views.items()}
 
-# %% ../nbs/02a_evaluate.ipynb #59ac1abf
+# %% ../nbs/02a_evaluate.ipynb #3b38ae4a
 def shortcut_table(
     models: dict, # name -> Figures that have a `shortcut`
 ) -> str:         # aligned plain text
@@ -267,14 +275,7 @@ def shortcut_table(
     means = {k: f for each in rows for k, f in each.items() if k != 'chance'} | dict(chance=rows[0]['chance'])
     return f'Pet or background? The network sees one view of each photo. {next(iter(models.values())).shortcut.left_out} photos left out: no pet found.\n' + table(rows[0], means)
 
-def show_table(
-    models: dict, # name -> Figures, all on the same photos; the floors after the model
-):
-    "Print the table and, where it was measured, how much of it the background alone would do."
-    print(table(models))
-    if seen := {name: f for name, f in models.items() if f.shortcut}: print('\n' + shortcut_table(seen))
-
-# %% ../nbs/02a_evaluate.ipynb #3958045f
+# %% ../nbs/02a_evaluate.ipynb #fdfd7cfb
 def gallery_ranks(
     query_vectors: np.ndarray,   # float32 [q, d], unit rows
     query_labels: list,          # [q], which pet is looked for
@@ -293,19 +294,19 @@ def gallery_ranks(
         ranks[rows] = np.where(target[rows] >= 0, (best >= right[:, None]).sum(1), 0)
     return ranks
 
-# %% ../nbs/02a_evaluate.ipynb #e69d608d
+# %% ../nbs/02a_evaluate.ipynb #453e43b4
 def rank_figures(
     ranks: np.ndarray, # int [q], from `gallery_ranks`; 0 where the pet is not in the gallery
     labels: list,      # [q], which pet is looked for
     n_boot: int=1000,  # bootstrap draws over pets
     seed: int=0,       # of the bootstrap
 ) -> Figures:
-    "Figures of searches in a gallery of pets; with one right pet a search, mAP is the mean of 1 / rank. ValueError when no pet is in the gallery."
+    "Figures of searches in a gallery of pets; with one right pet a search, mAP and mINP are the mean of 1 / rank. ValueError when no pet is in the gallery."
     if not (np.asarray(ranks) > 0).any(): raise ValueError("no query's pet is in the gallery")
-    judged, (names, label) = np.stack([ranks, 1 / np.maximum(ranks, 1), np.zeros(len(ranks))], 1), _ids(labels, len(ranks), 'labels')
+    judged, (names, label) = np.stack([ranks, *[1 / np.maximum(ranks, 1)] * 2, np.zeros(len(ranks))], 1), _ids(labels, len(ranks), 'labels')
     return _figures(_outcomes(judged), names, label, ['all'], np.zeros(len(ranks), int), n_boot, seed, np.asarray(ranks))
 
-# %% ../nbs/02a_evaluate.ipynb #16a64337
+# %% ../nbs/02a_evaluate.ipynb #332f2701
 def query_gallery(
     query_vectors: np.ndarray,   # float32 [q, d], unit rows, e.g. one for each lost report
     query_labels: list,          # [q], which pet is looked for
@@ -316,7 +317,7 @@ def query_gallery(
     ranks = gallery_ranks(query_vectors, query_labels, gallery_vectors, gallery_labels); curve = cmc(ranks, 10)
     return dict(queries=int((ranks > 0).sum()), skipped=int((ranks == 0).sum()), **{f'rank{k}': float(curve[k - 1]) for k in (1, 5, 10)})
 
-# %% ../nbs/02a_evaluate.ipynb #0cf4c151
+# %% ../nbs/02a_evaluate.ipynb #ab85db1f
 def search_pairs(
     vectors: np.ndarray, # float32 [n, d], unit rows
     labels: list,        # [n], which pet
@@ -338,7 +339,7 @@ def search_pairs(
     scores, same = np.concatenate(scores), np.concatenate(same)
     return scores[np.isfinite(scores)], same[np.isfinite(scores)]
 
-# %% ../nbs/02a_evaluate.ipynb #181d6aa7
+# %% ../nbs/02a_evaluate.ipynb #5a787209
 @dataclass(frozen=True)
 class Calibration:
     "P(same pet | score) = 1 / (1 + exp(-(slope * score + intercept)))"
@@ -367,7 +368,7 @@ class Calibration:
             if np.abs(step).max() < 1e-8: break
         return cls(float(w[0] / spread), float(w[1] - w[0] * mid / spread))
 
-# %% ../nbs/02a_evaluate.ipynb #d197429b
+# %% ../nbs/02a_evaluate.ipynb #5d1f09a6
 def _check_pairs(scores, same):
     "Scores as float and same as bool, same length, both kinds present; or ValueError."
     s, y = np.asarray(scores, dtype=float).ravel(), np.asarray(same).astype(bool).ravel()
@@ -376,7 +377,7 @@ def _check_pairs(scores, same):
     if not y.any() or y.all(): raise ValueError('calibration needs pairs of the same pet and pairs of different pets')
     return s, y
 
-# %% ../nbs/02a_evaluate.ipynb #f44ea458
+# %% ../nbs/02a_evaluate.ipynb #c509e28d
 def reliability(
     probabilities: np.ndarray, # float [n], 0 to 1
     same: np.ndarray,          # bool [n], the truth

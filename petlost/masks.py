@@ -7,7 +7,7 @@ __all__ = ['VIDEO', 'GUESSES', 'PLAIN', 'SLICES', 'PETS', 'MaskedPhoto', 'sequen
            'grabcut_box', 'raw_saliency', 'Judged', 'judge_masks', 'MaskFigures', 'mask_figures', 'drawn_masks',
            'mask_groups', 'evaluate_masks', 'figures_by_group', 'mask_table', 'outlined', 'mask_sheet']
 
-# %% ../nbs/02b_masks.ipynb #c189daf4
+# %% ../nbs/02b_masks.ipynb #c3307f46
 import csv, re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/02b_masks.ipynb #20eef955
+# %% ../nbs/02b_masks.ipynb #09774f52
 import cv2, numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from .photo import open_photo
 from .sample import draw, random_pet, random_shot
 from .segment import SaliencyNetwork, Segmentation, Segmenter, get_segmenter, iou, whole_photo
 
-# %% ../nbs/02b_masks.ipynb #e27a6d5e
+# %% ../nbs/02b_masks.ipynb #50bbc7b5
 class MaskedPhoto(NamedTuple):
     "A photo and the truth about it."
     name: str             # the photo, relative to the set's folder
@@ -45,7 +45,7 @@ def _masked(root: Path, row: dict) -> MaskedPhoto:
     if 0 < values.max() < 128: raise ValueError(f'{row["mask"]}: no pixel is 255, which is pet; the largest value is {values.max()}')
     return MaskedPhoto(row['image'], photo, values > 191, (values < 64) | (values > 191), row.get('cls') or 'pet', row['image'])
 
-# %% ../nbs/02b_masks.ipynb #95ea2fcb
+# %% ../nbs/02b_masks.ipynb #5b09a5d0
 VIDEO = 5 # frames at least
 
 def _even(numbers: Sequence[int]) -> bool:
@@ -65,7 +65,7 @@ def sequences(
     videos = {name: stem for (stem, _), found in alike.items() if _even([n for _, n in found]) for name, _ in found}
     return [videos.get(name, name) for name in names]
 
-# %% ../nbs/02b_masks.ipynb #fd61fe0b
+# %% ../nbs/02b_masks.ipynb #7fe497f7
 def read_masks(
     folder: str|Path, # with a masks.csv
 ) -> list[MaskedPhoto]: # in the order of the list
@@ -80,7 +80,7 @@ def read_masks(
     guessed = sequences([m.name for m in masked], [m.photo.info['size'] for m in masked])
     return [m._replace(sequence=row.get('sequence') or guess) for m, row, guess in zip(masked, rows, guessed)]
 
-# %% ../nbs/02b_masks.ipynb #c8bc8673
+# %% ../nbs/02b_masks.ipynb #8b0db193
 def _outline(mask: np.ndarray) -> np.ndarray:
     "Pixels of a mask at its edge; the frame of the photo is no edge."
     return mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
@@ -99,7 +99,7 @@ def boundary_f1(
     precision, recall = near[1][edges[0]].mean(), near[0][edges[1]].mean()
     return float(2 * precision * recall / max(precision + recall, 1e-9))
 
-# %% ../nbs/02b_masks.ipynb #107982a0
+# %% ../nbs/02b_masks.ipynb #e85dc8fd
 def centre_box(
     photos: Sequence[Image.Image], # upright RGB
     share: float=.7, # of width and height
@@ -113,7 +113,7 @@ def centre_box(
         found.append(Segmentation(mask, box, 0.))
     return found
 
-# %% ../nbs/02b_masks.ipynb #1a439f9a
+# %% ../nbs/02b_masks.ipynb #657decfd
 def _grabcut(photo: Image.Image) -> Segmentation:
     small = photo.copy()
     small.thumbnail((256, 256))
@@ -130,7 +130,7 @@ def grabcut_box(
     "What differs in colour from the photo's rim (GrabCut; Rother et al., 2004)."
     return [_grabcut(photo) for photo in photos]
 
-# %% ../nbs/02b_masks.ipynb #6887d610
+# %% ../nbs/02b_masks.ipynb #d9ce83ad
 def raw_saliency() -> Segmenter: # for photos of any size
     "The saliency map of the network above one half, every piece of it."
     look = SaliencyNetwork()
@@ -141,7 +141,7 @@ def raw_saliency() -> Segmenter: # for photos of any size
 
 GUESSES: dict[str, Callable[[], Segmenter]] = {'centre box': lambda: centre_box, 'GrabCut': lambda: grabcut_box, 'saliency as it comes': raw_saliency}
 
-# %% ../nbs/02b_masks.ipynb #dd8fb2f6
+# %% ../nbs/02b_masks.ipynb #a51a175d
 class Judged(NamedTuple):
     "What one mask is worth."
     iou: float             # 0 to 1, where the truth is sure
@@ -160,7 +160,7 @@ def judge_masks(
         return Judged(iou(found, truth), boundary_f1(found, truth), seg.flags)
     with ThreadPoolExecutor() as pool: return list(tqdm(pool.map(one, masked), total=len(masked), desc=progress, unit='photo', disable=not progress))
 
-# %% ../nbs/02b_masks.ipynb #e4ce45d0
+# %% ../nbs/02b_masks.ipynb #09fbc022
 @dataclass(frozen=True)
 class MaskFigures:
     "The figures of a group of photos."
@@ -175,7 +175,7 @@ class MaskFigures:
         interval = [self.mean.low, self.mean.high] if self.sequences > 1 else None
         return dict(photos=self.photos, sequences=self.sequences, mean_iou=self.mean.value, interval=interval, p10_iou=self.low, boundary_f1=self.boundary)
 
-# %% ../nbs/02b_masks.ipynb #f300508e
+# %% ../nbs/02b_masks.ipynb #61b634d1
 def mask_figures(
     judged: Sequence[Judged], # from `judge_masks`
     sequences: Sequence[str], # which sequence each photo is of
@@ -191,7 +191,7 @@ def mask_figures(
     low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), [.025, .975]) if len(sums) > 1 else (np.nan, np.nan)
     return MaskFigures(len(values), len(sums), Interval(float(values.mean()), float(low), float(high)), float(np.quantile(values, .1)), float(np.mean([j.boundary for j in judged])))
 
-# %% ../nbs/02b_masks.ipynb #3f1de523
+# %% ../nbs/02b_masks.ipynb #d7a5e962
 PLAIN = dict(azimuth=30., light='day', occluder='none', fill=.7)
 SLICES: dict[str, dict] = {'by day': {}, 'from behind': dict(azimuth=180.), 'in the dark': dict(light='dim'), 'against the sun': dict(light='backlit'),
                            'among leaves': dict(occluder='leaves'), 'behind bars': dict(occluder='bars'), 'half hidden': dict(occluder='furniture'), 'far away': dict(fill=.22)}
@@ -210,7 +210,7 @@ def drawn_masks(
             masked.append(MaskedPhoto(f'{name} {i}', d.photo, d.mask, np.ones_like(d.mask), kind, f'pet {i}', name))
     return masked
 
-# %% ../nbs/02b_masks.ipynb #f90f8eea
+# %% ../nbs/02b_masks.ipynb #98534c20
 PETS = ('dog', 'cat', 'pet')
 
 def mask_groups(
@@ -225,7 +225,7 @@ def mask_groups(
               **{f'drawn, {name}': [i for i, m in enumerate(masked) if m.drawn == name] for name in SLICES}}
     return {name: members for name, members in groups.items() if members}
 
-# %% ../nbs/02b_masks.ipynb #f3d4e876
+# %% ../nbs/02b_masks.ipynb #ce7cd559
 def evaluate_masks(
     masked: Sequence[MaskedPhoto],           # from `read_masks` and `drawn_masks`
     segmenters: Sequence[str]=('saliency',), # as `get_segmenter` takes them; judged after `GUESSES`
@@ -243,7 +243,7 @@ def figures_by_group(
     return {group: {name: mask_figures([one[i] for i in members], [masked[i].sequence for i in members]) for name, one in judged.items()}
             for group, members in mask_groups(masked).items()}
 
-# %% ../nbs/02b_masks.ipynb #54dcdefb
+# %% ../nbs/02b_masks.ipynb #209caa26
 def mask_table(
     figures: dict[str, dict[str, MaskFigures]], # from `figures_by_group`
 ) -> str:
@@ -256,7 +256,7 @@ def mask_table(
             lines.append(f'{head}  {name:22}{mean:22}{f.low:7.2f}{f.boundary:13.2f}')
     return '\n'.join([*lines, 'In brackets: 95 % interval, bootstrap over sequences (drawn: over pets).'])
 
-# %% ../nbs/02b_masks.ipynb #b4c0772f
+# %% ../nbs/02b_masks.ipynb #9ed64380
 def outlined(
     masked: MaskedPhoto,  # with its truth
     seg: Segmentation,    # of the same photo
@@ -272,7 +272,7 @@ def outlined(
     picture.paste(Image.fromarray(small), ((side - size[0]) // 2, (side - size[1]) // 2))
     return picture
 
-# %% ../nbs/02b_masks.ipynb #e5dd351b
+# %% ../nbs/02b_masks.ipynb #ddad304b
 def mask_sheet(
     masked: Sequence[MaskedPhoto], # the photos
     judged: Sequence[Judged],      # what the masks are worth, in the same order

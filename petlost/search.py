@@ -6,13 +6,13 @@
 __all__ = ['ONE_VIEW', 'open_catalogue', 'Indexed', 'index_photos', 'Query', 'Searcher', 'one_view', 'SideBySide',
            'evaluate_photos', 'calibrate_model', 'record_figures']
 
-# %% ../nbs/05a_search.ipynb #1ac92b23
+# %% ../nbs/05a_search.ipynb #e7507ccb
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-# %% ../nbs/05a_search.ipynb #bfa09f90
+# %% ../nbs/05a_search.ipynb #3d91cf38
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -25,10 +25,11 @@ from .evaluate import Calibration, Figures, Shortcut, chance, ece, retrieval, se
 from .index import Catalogue
 from .kept_masks import KeptMasks
 from .mining import shared_reports
+from .open_set import Certainty, certainty
 from .segment import Segmentation, get_segmenter, render, segment_box, whole_photo
 from .store import CatalogueError, PhotoRow, Store
 
-# %% ../nbs/05a_search.ipynb #86c09878
+# %% ../nbs/05a_search.ipynb #167801fb
 def open_catalogue(
     folder: str|Path,       # an existing catalogue, or a place for a new one
     model: PetEmbedder,     # the model whose vectors go in
@@ -43,7 +44,7 @@ def open_catalogue(
     if not (folder / 'model' / 'model.json').exists(): save_model(model, folder / 'model')
     return catalogue
 
-# %% ../nbs/05a_search.ipynb #0b50a959
+# %% ../nbs/05a_search.ipynb #ecb2496d
 @dataclass
 class Indexed:
     "What one run of `index_photos` did."
@@ -57,7 +58,7 @@ class Indexed:
 def _row(done, segmenter: str|None) -> PhotoRow:
     return PhotoRow(done.photo.report, done.photo.name, done.key, done.vector, done.thumbnail, done.flags, done.hash, done.mask, segmenter or '')
 
-# %% ../nbs/05a_search.ipynb #2c757b9c
+# %% ../nbs/05a_search.ipynb #ed3f4ea7
 def index_photos(
     photoset: PhotoSet,      # what `read_photos` found
     folder: str|Path,        # the catalogue; made when missing
@@ -88,7 +89,7 @@ def index_photos(
     result.known = len(photoset.photos) - result.added - result.repeats - (len(result.problems) - len(photoset.problems))
     return result
 
-# %% ../nbs/05a_search.ipynb #231a396f
+# %% ../nbs/05a_search.ipynb #39938bfa
 @dataclass
 class Query:
     "One pet to look for."
@@ -107,7 +108,7 @@ class Query:
         "Each photo as the pet on neutral ground."
         return [render(photo, seg, 'isolated', size) for photo, seg in zip(self.photos, self.segs)]
 
-# %% ../nbs/05a_search.ipynb #27c28a13
+# %% ../nbs/05a_search.ipynb #7a935d4e
 class Searcher:
     "A catalogue open for searching, with the model that made it."
     def __init__(self, folder: str|Path): # a catalogue made by `index_photos`
@@ -142,7 +143,7 @@ class Searcher:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/05a_search.ipynb #6980c2b9
+# %% ../nbs/05a_search.ipynb #bd266cc3
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}
 
 def one_view(
@@ -153,7 +154,7 @@ def one_view(
     parts = [p for p in model.parts if p.kind == 'graph'] or [p for p in model.parts if p.kind == 'colours']
     return replace(model, parts=tuple(replace(p, views=(view,)) for p in parts), centred=False) if parts else None
 
-# %% ../nbs/05a_search.ipynb #01362da3
+# %% ../nbs/05a_search.ipynb #519aa66a
 class SideBySide:
     "Models that share a segmenter, and each of them on one view at a time; called as a model, it gives all their vectors in one row."
     def __init__(self,
@@ -178,11 +179,16 @@ class SideBySide:
         "The vectors of each model and of each of its views."
         return dict(zip([*self.models, *self.views], np.split(rows, self.ends[:-1], axis=1)))
 
-# %% ../nbs/05a_search.ipynb #20cdf386
+# %% ../nbs/05a_search.ipynb #50b23f8b
 def _facts(photoset: PhotoSet, photos: Sequence) -> tuple[list, list, list|None]:
     "Labels, sources and scenes of photos, as `retrieval` takes them."
     scenes = [p.scene for p in photos]
     return [photoset.pet(p) for p in photos], [p.source for p in photos], scenes if any(scenes) else None
+
+def _certainty(vectors: np.ndarray, facts: tuple) -> Certainty|None:
+    "What a score is worth by itself; None where no pet is seen in two scenes, or there is only one pet."
+    try: return certainty(vectors, *facts)
+    except ValueError: return None
 
 def _shortcut(photoset: PhotoSet, photos: Sequence, views: dict[str, np.ndarray]) -> Shortcut|None:
     "Figures of each view on the photos in which a pet was found; None where nothing can be compared."
@@ -193,7 +199,7 @@ def _shortcut(photoset: PhotoSet, photos: Sequence, views: dict[str, np.ndarray]
     figures = {view: retrieval(vectors[found], *facts) for view, vectors in views.items()}
     return Shortcut(figures | dict(chance=chance(*facts)), len(photos) - len(found))
 
-# %% ../nbs/05a_search.ipynb #6db819e4
+# %% ../nbs/05a_search.ipynb #311aca1c
 def evaluate_photos(
     photoset: PhotoSet,                     # labelled by pet, or by report
     models: Iterable[str|Path]=('petlost',), # as `load_model` takes them
@@ -209,10 +215,11 @@ def evaluate_photos(
         vectors = side.split(rows)
         for name in side.models:
             views = {label: vectors[name, label] for label in ONE_VIEW if (name, label) in vectors}
-            figures[name] = replace(retrieval(vectors[name], *_facts(photoset, photos)), shortcut=_shortcut(photoset, photos, views))
+            facts = _facts(photoset, photos)
+            figures[name] = replace(retrieval(vectors[name], *facts), certainty=_certainty(vectors[name], facts), shortcut=_shortcut(photoset, photos, views))
     return {name: figures[name] for name in loaded}, problems
 
-# %% ../nbs/05a_search.ipynb #99cd454d
+# %% ../nbs/05a_search.ipynb #e7d767f5
 def calibrate_model(
     folder: str|Path,     # a model's folder; its `model.json` is written anew
     photoset: PhotoSet,   # labelled photos; only such as may be trained on
@@ -227,7 +234,7 @@ def calibrate_model(
     facts = dict(photos=len(photos), pairs=len(scores), ece=round(float(ece(fitted(scores), same)), 4))
     return save_model(replace(model, calibration=fitted.to_dict(), card=model.card | dict(calibrated_on=facts)), folder)
 
-# %% ../nbs/05a_search.ipynb #e0de4819
+# %% ../nbs/05a_search.ipynb #41b4e1cb
 def record_figures(
     folder: str|Path, # a model's folder
     figures: Figures, # of this model

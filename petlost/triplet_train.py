@@ -6,7 +6,7 @@
 __all__ = ['PHASES', 'Schedule', 'PetNet', 'create_net', 'param_groups', 'net_vectors', 'fit_neck', 'read_hard_negatives',
            'train']
 
-# %% ../nbs/03_triplet_train.ipynb #1438719b
+# %% ../nbs/03_triplet_train.ipynb #0439c62a
 import csv, io, json, os, shutil, time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -33,11 +33,11 @@ from .evaluate import Calibration, retrieval, search_pairs
 from .photoset import PhotoSet
 from .splits import split_pets
 
-# %% ../nbs/03_triplet_train.ipynb #aa0308cd
+# %% ../nbs/03_triplet_train.ipynb #c6938cf0
 @dataclass(frozen=True)
 class Schedule:
     "What `train` does, in numbers; ValueError where they make no sense."
-    backbone: str = PACKAGED  # any timm name
+    backbone: str = PACKAGED[0] # any timm name
     size: int = 224           # side of the square the photo is squashed to, pixels
     dim: int | None = None    # length of the vector; None: as the backbone gives it
     neck_epochs: int = 1      # stage 1, whole backbone frozen
@@ -59,7 +59,7 @@ class Schedule:
         if not 0 < self.hold_out < 1: raise ValueError(f'hold_out is a share between 0 and 1, not {self.hold_out}')
         if self.size < 32 or self.lr <= 0: raise ValueError('size must be at least 32 pixels and lr above 0')
 
-# %% ../nbs/03_triplet_train.ipynb #04fe5e1b
+# %% ../nbs/03_triplet_train.ipynb #a2c73bf4
 class PetNet(nn.Module):
     "Backbone and neck: normalised photos float32 [n, 3, size, size] in, unit vectors float32 [n, dim] out."
     def __init__(self,
@@ -82,9 +82,9 @@ class PetNet(nn.Module):
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
         return self
 
-# %% ../nbs/03_triplet_train.ipynb #2dfb3857
+# %% ../nbs/03_triplet_train.ipynb #5ba3fde0
 def create_net(
-    name: str = PACKAGED,    # any timm name; the default needs no network
+    name: str = PACKAGED[0], # any timm name; the default needs no network
     dim: int | None = None,  # length of the vector; None: as the backbone gives it
     pretrained: bool = True, # with ImageNet's weights, or the hub's
 ) -> PetNet:                 # on the CPU, in evaluation mode
@@ -93,7 +93,7 @@ def create_net(
     with torch.inference_mode(): features = backbone.eval()(torch.zeros(1, 3, facts['size'], facts['size'])).shape[1]
     return PetNet(backbone, features, dim, facts['mean'], facts['std']).to(memory_format=torch.channels_last).eval()
 
-# %% ../nbs/03_triplet_train.ipynb #4771aa38
+# %% ../nbs/03_triplet_train.ipynb #f7daf096
 def param_groups(
     net: PetNet,   # the network
     unfreeze: int, # how many of the backbone's last layer groups may learn
@@ -105,7 +105,7 @@ def param_groups(
     return [[p for n, p in named.items() if n not in late], [p for n, p in named.items() if n in late],
             [*net.neck.parameters(), *net.project.parameters()]]
 
-# %% ../nbs/03_triplet_train.ipynb #02254978
+# %% ../nbs/03_triplet_train.ipynb #3d78f0c6
 def _jpeg(im):
     "The photo after a JPEG of random quality."
     data = io.BytesIO(); im.save(data, 'JPEG', quality=int(torch.randint(40, 96, ())))
@@ -116,7 +116,7 @@ def _augment(size):
                        v2.ColorJitter(.3, .3, .3, .03), v2.RandomApply([v2.GaussianBlur(5, (.1, 1.5))], .2),
                        v2.RandomApply([_jpeg], .3)])
 
-# %% ../nbs/03_triplet_train.ipynb #f16d9190
+# %% ../nbs/03_triplet_train.ipynb #6960f37e
 def net_vectors(
     net: PetNet,  # the network
     dl,           # batches (x,) of photos, from `petlost.batches.photo_dl`
@@ -125,7 +125,7 @@ def net_vectors(
     device = next(net.parameters()).device; net.eval()
     with torch.inference_mode(): return np.concatenate([net(x.as_subclass(torch.Tensor).to(device)).cpu().numpy() for x, in dl])
 
-# %% ../nbs/03_triplet_train.ipynb #cb278b4d
+# %% ../nbs/03_triplet_train.ipynb #76f1a628
 @torch.no_grad()
 def fit_neck(
     net: PetNet, # changed in place
@@ -140,7 +140,7 @@ def fit_neck(
         axes = torch.linalg.svd(f - mean, full_matrices=False).Vh[:net.dim]
         net.project.weight[:len(axes)] = axes
 
-# %% ../nbs/03_triplet_train.ipynb #a0a3206b
+# %% ../nbs/03_triplet_train.ipynb #548df5de
 def read_hard_negatives(
     path: Path,         # hard_negatives.csv with the columns anchor_report and negative_report
     photoset: PhotoSet, # to know the pet of each report
@@ -156,7 +156,7 @@ def read_hard_negatives(
         for x, y in ((a, b), (b, a)): alike.setdefault(x.pet or x.id, set()).add(y.pet or y.id)
     return alike
 
-# %% ../nbs/03_triplet_train.ipynb #f0b7d406
+# %% ../nbs/03_triplet_train.ipynb #757c26d5
 class _Objective(nn.Module):
     "The network and the question it is asked: ArcFace over the training pets, or semi-hard triplets."
     def __init__(self, net, schedule, labels=None, vectors=None):
@@ -174,7 +174,7 @@ class _Objective(nn.Module):
         early, late, neck = param_groups(self.net, unfreeze)
         return [g for g in (early, late, neck + ([] if self.head is None else list(self.head.parameters()))) if g]
 
-# %% ../nbs/03_triplet_train.ipynb #9a18e131
+# %% ../nbs/03_triplet_train.ipynb #9b7de8a6
 class _Judge(Callback):
     "Judge the held-out pets after each epoch, remember the best network, write a checkpoint."
     order = 65
@@ -195,7 +195,7 @@ class _Judge(Callback):
         self.run.judge(PHASES[self.phase], self.epoch + 1, np.mean(self.losses), np.concatenate(self.found), self.model.net, self.since)
         self.run.save(self.phase, self.epoch + 1, self.model, self.opt)
 
-# %% ../nbs/03_triplet_train.ipynb #f053a7fd
+# %% ../nbs/03_triplet_train.ipynb #fc8ba232
 PHASES = ('neck', 'classify', 'triplet')
 class _Run:
     "One training run: data, network, the best so far, and the checkpoint."
@@ -216,7 +216,7 @@ class _Run:
         self.curves, self.best, self.done, self.bar = [], None, (0, 0), tqdm(disable=not progress, unit='batch', leave=False)
         self.key = json.dumps([asdict(schedule), self.pets, sorted((a, sorted(bs)) for a, bs in self.alike.items())])
 
-# %% ../nbs/03_triplet_train.ipynb #5edcd493
+# %% ../nbs/03_triplet_train.ipynb #12f99de1
 @patch
 def plain(run: _Run, rows):
     "Batches of these photos alone, in order and without random views."
@@ -231,7 +231,7 @@ def dls(run: _Run, phase):
     both = triplet_dls(block, run.photoset, s.pets, s.photos, s.strangers, run.alike) if compare else classify_dls(block, run.photoset, s.pets * s.photos)
     return DataLoaders(both.train, run.plain(run.held))
 
-# %% ../nbs/03_triplet_train.ipynb #2756841a
+# %% ../nbs/03_triplet_train.ipynb #124e5d70
 @patch
 def figures(run: _Run, vectors):
     "Figures on the held-out pets."
@@ -264,7 +264,7 @@ def load(run: _Run):
     run.curves, run.best, run.done = state['curves'], (state['score'], state['best']), (state['phase'], state['epoch'])
     return state
 
-# %% ../nbs/03_triplet_train.ipynb #e3f07162
+# %% ../nbs/03_triplet_train.ipynb #8a90cb56
 @patch
 def fit(run: _Run, phase, objective, epochs, state):
     "Run one phase, from its checkpointed epoch if there is one."
@@ -291,7 +291,7 @@ def go(run: _Run, resume):
         if epochs and phase >= run.done[0]: run.fit(phase, objective, epochs, state)
     run.bar.close(); run.net.load_state_dict(run.best[1]); return run.net.eval()
 
-# %% ../nbs/03_triplet_train.ipynb #e98f30dd
+# %% ../nbs/03_triplet_train.ipynb #030ee51b
 def _draw_curves(curves, path):
     "Held-out figures and loss, epoch by epoch."
     from matplotlib.figure import Figure
@@ -302,7 +302,7 @@ def _draw_curves(curves, path):
     for ax in (left, right): ax.set_xticks(at, names, rotation=60, ha='right', fontsize=7); ax.legend(fontsize=7)
     fig.savefig(path)
 
-# %% ../nbs/03_triplet_train.ipynb #ec2bbf2c
+# %% ../nbs/03_triplet_train.ipynb #2b3dffde
 @patch
 def card(run: _Run, figures):
     "What a reader of the model must know."
@@ -323,7 +323,7 @@ def _finish(run, net):
     save_model(replace(model, segmenter=run.cache.segmenter, calibration=calibration), run.out)
     del run.cache; shutil.rmtree(run.work)
 
-# %% ../nbs/03_triplet_train.ipynb #1a9a206b
+# %% ../nbs/03_triplet_train.ipynb #a72050b7
 def train(
     photoset: PhotoSet, # from `read_photos`; the label of a photo is its pet, or its report where no pet is known
     out: str | Path,    # the model folder to make
