@@ -5,31 +5,32 @@
 # %% auto #0
 __all__ = ['Catalogue', 'Hit', 'CatalogueError', 'PhotoRow']
 
-# %% ../nbs/05_index.ipynb #1c801a3c
+# %% ../nbs/05_index.ipynb #a43b6b99
 import json, os, sqlite3, struct, uuid, zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# %% ../nbs/05_index.ipynb #b19f170b
+# %% ../nbs/05_index.ipynb #e3ad4ca1
 import faiss
 import numpy as np
 from fastcore.basics import patch
+from .calibrate import COHORT, Calibration, cohort_means
 from .facts import Report, haversine_km, parse_place, parse_species, parse_status, parse_time
 from .store import CatalogueError, PhotoRow, Store, sync_folder, unit_rows
 
-# %% ../nbs/05_index.ipynb #9ebcea53
+# %% ../nbs/05_index.ipynb #60168fa0
 _all_ = ['CatalogueError', 'PhotoRow']
 
-# %% ../nbs/05_index.ipynb #697fe77c
+# %% ../nbs/05_index.ipynb #5f6d1de3
 def _new_index(
     dim: int, # length of a vector
 ) -> faiss.Index: # empty, inner product
     "An exact FAISS index over float16 vectors."
     return faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
 
-# %% ../nbs/05_index.ipynb #90e73af1
+# %% ../nbs/05_index.ipynb #880e3ed8
 def _codes(
     index: faiss.Index, # from `_new_index`
 ) -> np.ndarray: # uint8 [n, 2 * dim], a view
@@ -37,10 +38,10 @@ def _codes(
     shape = index.ntotal, index.code_size
     return faiss.rev_swig_ptr(index.codes.data(), shape[0] * shape[1]).reshape(shape) if shape[0] else np.zeros(shape, np.uint8)
 
-# %% ../nbs/05_index.ipynb #d1d9d427
+# %% ../nbs/05_index.ipynb #fd7b45f8
 _HEADER = struct.Struct('<8s16sqqI')
 
-# %% ../nbs/05_index.ipynb #fc5e67f7
+# %% ../nbs/05_index.ipynb #e4216a0a
 def _write_vectors(
     path: Path,          # file to replace
     stamp: bytes,        # 16 bytes, also kept in SQLite
@@ -65,7 +66,7 @@ def _write_vectors(
         sync_folder(path.parent)
     finally: new.unlink(missing_ok=True)
 
-# %% ../nbs/05_index.ipynb #2a3d6c45
+# %% ../nbs/05_index.ipynb #dd885abd
 def _read_vectors(
     path: Path,    # file from `_write_vectors`
     stamp: bytes,  # the stamp it must carry
@@ -82,7 +83,7 @@ def _read_vectors(
     if n: index.add_sa_codes(body[8 * n:].reshape(n, width))
     return index, body[:8 * n].view(np.int64).copy()
 
-# %% ../nbs/05_index.ipynb #d0834d0c
+# %% ../nbs/05_index.ipynb #f56839ca
 class Catalogue(Store):
     "A store that can be searched; `open` and `create` make one."
     def __init__(self,
@@ -102,7 +103,7 @@ class Catalogue(Store):
                 self._index = None
                 super().close()
 
-# %% ../nbs/05_index.ipynb #ceaf4d09
+# %% ../nbs/05_index.ipynb #0e4a2f7a
 @patch
 def _sync(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -120,7 +121,7 @@ def _sync(self: Catalogue,
     self._owner[np.searchsorted(self._ids, photos[:, 0])] = np.searchsorted(np.array([row[0] for row in rows]), photos[:, 1])
     self._generation = self._meta('generation')
 
-# %% ../nbs/05_index.ipynb #c8d2c6ec
+# %% ../nbs/05_index.ipynb #ad071a7c
 @patch
 def _load(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -140,7 +141,7 @@ def _load(self: Catalogue,
         self._ids = np.append(self._ids, [num for num, _ in batch])
     if not np.isin(nums, self._ids).all(): raise CatalogueError(f'{self.folder}: the catalogue is damaged: a photo has no vector')
 
-# %% ../nbs/05_index.ipynb #e486fec4
+# %% ../nbs/05_index.ipynb #c77f550f
 @patch
 def _save_due(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
@@ -155,7 +156,7 @@ def _save_due(self: Catalogue,
     removed = saved['rows'] - (rows - tail)
     return self._repair or removed > 0 or tail > rows // 20 or stamp != saved['stamp'] and rows > 0
 
-# %% ../nbs/05_index.ipynb #29365a65
+# %% ../nbs/05_index.ipynb #e64f49f4
 @patch
 def _save(self: Catalogue):
     "Write the file of vectors if that is due."
@@ -169,7 +170,7 @@ def _save(self: Catalogue):
         with self._writing() as db: db.execute("INSERT OR REPLACE INTO meta VALUES ('vectors', ?)", (json.dumps(saved),))
     except (OSError, CatalogueError): return
 
-# %% ../nbs/05_index.ipynb #07ef3aae
+# %% ../nbs/05_index.ipynb #5d78d9b4
 def _moment(
     text: str|None,  # a date or time
     end: bool=False, # does a bare date mean its last second?
@@ -179,7 +180,7 @@ def _moment(
     text = parse_time(text)
     return np.datetime64(text.rstrip('Z')) if text else None
 
-# %% ../nbs/05_index.ipynb #ad08c420
+# %% ../nbs/05_index.ipynb #287ebcd9
 @patch
 def _allowed(self: Catalogue,
     species: str|None, status: str|None,     # exact facts
@@ -202,7 +203,7 @@ def _allowed(self: Catalogue,
     if within_km is not None: ok &= haversine_km(*parse_place(*near), *self._place.T) <= within_km
     return ok
 
-# %% ../nbs/05_index.ipynb #dd463cb3
+# %% ../nbs/05_index.ipynb #af1ad746
 @contextmanager
 def _one_thread() -> Iterator[None]:
     "Searches of one query gain nothing from OpenMP threads, and on a busy machine they wait for each other."
@@ -211,7 +212,7 @@ def _one_thread() -> Iterator[None]:
     try: yield
     finally: faiss.omp_set_num_threads(before)
 
-# %% ../nbs/05_index.ipynb #ab85a068
+# %% ../nbs/05_index.ipynb #c3cea5db
 @patch
 def _scan(self: Catalogue,
     queries: np.ndarray, # float32 [q, dim], unit rows
@@ -226,7 +227,7 @@ def _scan(self: Catalogue,
     with _one_thread(): self._index.search_c(len(queries), pointers[0], m, *pointers[1:], selector)
     return cosines, found
 
-# %% ../nbs/05_index.ipynb #b2a3e95e
+# %% ../nbs/05_index.ipynb #364d9d7d
 @patch
 def _score_reports(self: Catalogue,
     queries: np.ndarray,    # float32 [q, dim], unit rows
@@ -241,7 +242,7 @@ def _score_reports(self: Catalogue,
     np.maximum.at(by_row, found, cosines)
     return best.mean(axis=0), np.flatnonzero(rows), by_row[rows]
 
-# %% ../nbs/05_index.ipynb #589909d5
+# %% ../nbs/05_index.ipynb #ded0b145
 @patch
 def _rank(self: Catalogue,
     queries: np.ndarray, # float32 [q, dim], unit rows
@@ -262,7 +263,7 @@ def _rank(self: Catalogue,
         m *= 8
     return np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0)
 
-# %% ../nbs/05_index.ipynb #afcd4c28
+# %% ../nbs/05_index.ipynb #a1fb3f04
 @dataclass
 class Hit:
     "A report that looks like the query."
@@ -278,21 +279,21 @@ class Hit:
     photos: list[str]         # names of up to five photos, most alike first
     distance_km: float|None=None # from the place of the query, where both are known
 
-# %% ../nbs/05_index.ipynb #4248a2f0
+# %% ../nbs/05_index.ipynb #8821a80d
 @patch
-def _probability(self: Catalogue,
-    score: float, # of a report
-) -> float|None: # 0 to 1
-    "Chance of the same pet by the model's calibration."
-    if not self.model.get('calibration'): return None
-    from petlost.evaluate import Calibration
-    return float(Calibration.from_dict(self.model['calibration'])(score))
+def _probabilities(self: Catalogue,
+    ranked: np.ndarray, # float [m], scores of reports, best first, with the strangers after those that are shown
+) -> list[float|None]: # 0 to 1
+    "Chance of the same pet for each, by the model's calibration."
+    if not self.model.get('calibration'): return [None] * len(ranked)
+    return Calibration.from_dict(self.model['calibration'])(ranked, cohort_means(ranked)).tolist()
 
-# %% ../nbs/05_index.ipynb #add70b8c
+# %% ../nbs/05_index.ipynb #bde9ac53
 @patch
 def _hit(self: Catalogue,
     db: sqlite3.Connection,         # inside `_reading`
     report: int, score: float,      # place in memory, and score
+    probability: float|None,        # from `_probabilities`
     rows: np.ndarray,               # rows of its best photos, best first
     near: tuple[float, float]|None, # (lat, lon) of the query
 ) -> Hit:
@@ -301,9 +302,9 @@ def _hit(self: Catalogue,
     photos, r = [names[num] for num in self._ids[rows].tolist()], self._reports[report]
     km = None if near is None or r.lat is None else float(haversine_km(*near, r.lat, r.lon))
     score = float(np.clip(score, -1, 1))
-    return Hit(r.id, score, self._probability(score), photos[0], r.species, r.status, r.lat, r.lon, r.seen_at, photos, km)
+    return Hit(r.id, score, probability, photos[0], r.species, r.status, r.lat, r.lon, r.seen_at, photos, km)
 
-# %% ../nbs/05_index.ipynb #556dfa9e
+# %% ../nbs/05_index.ipynb #5e5d9beb
 @patch
 def search(self: Catalogue,
     queries: np.ndarray,             # float [q, dim] or [dim]; several photos are one query pet
@@ -324,6 +325,6 @@ def search(self: Catalogue,
     with self._reading() as db:
         self._sync(db)
         allowed = self._allowed(species, status, near, within_km, since, until, exclude_reports)
-        order, scores, rows, cosines = self._rank(queries, int(k), allowed)
-        best = rows[np.argsort(-cosines, kind='stable')]
-        return [self._hit(db, i, scores[i], best[self._owner[best] == i][:5], near) for i in order]
+        order, scores, rows, cosines = self._rank(queries, max(int(k), COHORT + 1), allowed)
+        best, chances = rows[np.argsort(-cosines, kind='stable')], self._probabilities(scores[order])
+        return [self._hit(db, i, scores[i], chance, best[self._owner[best] == i][:5], near) for i, chance in zip(order[:int(k)], chances)]

@@ -6,13 +6,13 @@
 __all__ = ['ONE_VIEW', 'open_catalogue', 'Indexed', 'index_photos', 'Query', 'Searcher', 'one_view', 'SideBySide',
            'evaluate_photos', 'calibrate_model', 'record_figures']
 
-# %% ../nbs/05a_search.ipynb #e7507ccb
+# %% ../nbs/05a_search.ipynb #baeecc97
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-# %% ../nbs/05a_search.ipynb #3d91cf38
+# %% ../nbs/05a_search.ipynb #778f74f0
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
@@ -21,7 +21,8 @@ from .facts import filled
 from .photo import BadPhoto
 from .photoset import PhotoSet
 from .embed import PetEmbedder, embed_photos, embed_set, load_model, open_model, save_model
-from .evaluate import Calibration, Figures, Shortcut, chance, ece, retrieval, search_pairs
+from .calibrate import Calibration, calibration_by_source, ece, fit_calibration, search_pairs
+from .evaluate import Figures, Shortcut, chance, retrieval
 from .index import Catalogue
 from .kept_masks import KeptMasks
 from .mining import shared_reports
@@ -29,7 +30,7 @@ from .open_set import Certainty, certainty
 from .segment import Segmentation, get_segmenter, render, segment_box, whole_photo
 from .store import CatalogueError, PhotoRow, Store
 
-# %% ../nbs/05a_search.ipynb #167801fb
+# %% ../nbs/05a_search.ipynb #fedfc66b
 def open_catalogue(
     folder: str|Path,       # an existing catalogue, or a place for a new one
     model: PetEmbedder,     # the model whose vectors go in
@@ -44,7 +45,7 @@ def open_catalogue(
     if not (folder / 'model' / 'model.json').exists(): save_model(model, folder / 'model')
     return catalogue
 
-# %% ../nbs/05a_search.ipynb #ecb2496d
+# %% ../nbs/05a_search.ipynb #0b8ed314
 @dataclass
 class Indexed:
     "What one run of `index_photos` did."
@@ -58,7 +59,7 @@ class Indexed:
 def _row(done, segmenter: str|None) -> PhotoRow:
     return PhotoRow(done.photo.report, done.photo.name, done.key, done.vector, done.thumbnail, done.flags, done.hash, done.mask, segmenter or '')
 
-# %% ../nbs/05a_search.ipynb #ed3f4ea7
+# %% ../nbs/05a_search.ipynb #d52bfdad
 def index_photos(
     photoset: PhotoSet,      # what `read_photos` found
     folder: str|Path,        # the catalogue; made when missing
@@ -89,7 +90,7 @@ def index_photos(
     result.known = len(photoset.photos) - result.added - result.repeats - (len(result.problems) - len(photoset.problems))
     return result
 
-# %% ../nbs/05a_search.ipynb #39938bfa
+# %% ../nbs/05a_search.ipynb #04f002cc
 @dataclass
 class Query:
     "One pet to look for."
@@ -108,7 +109,7 @@ class Query:
         "Each photo as the pet on neutral ground."
         return [render(photo, seg, 'isolated', size) for photo, seg in zip(self.photos, self.segs)]
 
-# %% ../nbs/05a_search.ipynb #7a935d4e
+# %% ../nbs/05a_search.ipynb #9763e73d
 class Searcher:
     "A catalogue open for searching, with the model that made it."
     def __init__(self, folder: str|Path): # a catalogue made by `index_photos`
@@ -143,7 +144,7 @@ class Searcher:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/05a_search.ipynb #bd266cc3
+# %% ../nbs/05a_search.ipynb #ff7e11cb
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}
 
 def one_view(
@@ -154,7 +155,7 @@ def one_view(
     parts = [p for p in model.parts if p.kind == 'graph'] or [p for p in model.parts if p.kind == 'colours']
     return replace(model, parts=tuple(replace(p, views=(view,)) for p in parts), centred=False) if parts else None
 
-# %% ../nbs/05a_search.ipynb #519aa66a
+# %% ../nbs/05a_search.ipynb #105af325
 class SideBySide:
     "Models that share a segmenter, and each of them on one view at a time; called as a model, it gives all their vectors in one row."
     def __init__(self,
@@ -179,7 +180,7 @@ class SideBySide:
         "The vectors of each model and of each of its views."
         return dict(zip([*self.models, *self.views], np.split(rows, self.ends[:-1], axis=1)))
 
-# %% ../nbs/05a_search.ipynb #50b23f8b
+# %% ../nbs/05a_search.ipynb #ff1d671d
 def _facts(photoset: PhotoSet, photos: Sequence) -> tuple[list, list, list|None]:
     "Labels, sources and scenes of photos, as `retrieval` takes them."
     scenes = [p.scene for p in photos]
@@ -199,7 +200,7 @@ def _shortcut(photoset: PhotoSet, photos: Sequence, views: dict[str, np.ndarray]
     figures = {view: retrieval(vectors[found], *facts) for view, vectors in views.items()}
     return Shortcut(figures | dict(chance=chance(*facts)), len(photos) - len(found))
 
-# %% ../nbs/05a_search.ipynb #311aca1c
+# %% ../nbs/05a_search.ipynb #e19fa620
 def evaluate_photos(
     photoset: PhotoSet,                     # labelled by pet, or by report
     models: Iterable[str|Path]=('petlost',), # as `load_model` takes them
@@ -216,10 +217,11 @@ def evaluate_photos(
         for name in side.models:
             views = {label: vectors[name, label] for label in ONE_VIEW if (name, label) in vectors}
             facts = _facts(photoset, photos)
-            figures[name] = replace(retrieval(vectors[name], *facts), certainty=_certainty(vectors[name], facts), shortcut=_shortcut(photoset, photos, views))
+            true = calibration_by_source(Calibration.from_dict(loaded[name].calibration), vectors[name], *facts) if loaded[name].calibration else None
+            figures[name] = replace(retrieval(vectors[name], *facts), certainty=_certainty(vectors[name], facts), probability=true, shortcut=_shortcut(photoset, photos, views))
     return {name: figures[name] for name in loaded}, problems
 
-# %% ../nbs/05a_search.ipynb #e7d767f5
+# %% ../nbs/05a_search.ipynb #e773f2df
 def calibrate_model(
     folder: str|Path,     # a model's folder; its `model.json` is written anew
     photoset: PhotoSet,   # labelled photos; only such as may be trained on
@@ -229,12 +231,12 @@ def calibrate_model(
     model = open_model(folder)
     vectors, photos, _ = embed_set(photoset, model, progress)
     labels, _, scenes = _facts(photoset, photos)
-    scores, same = search_pairs(vectors, labels, scenes)
-    fitted = Calibration.fit(scores, same)
-    facts = dict(photos=len(photos), pairs=len(scores), ece=round(float(ece(fitted(scores), same)), 4))
+    pairs = search_pairs(vectors, labels, scenes)
+    fitted = fit_calibration(*pairs)
+    facts = dict(photos=len(photos), pairs=len(pairs.same), ece=round(float(ece(fitted(pairs.scores, pairs.cohorts), pairs.same)), 4))
     return save_model(replace(model, calibration=fitted.to_dict(), card=model.card | dict(calibrated_on=facts)), folder)
 
-# %% ../nbs/05a_search.ipynb #41b4e1cb
+# %% ../nbs/05a_search.ipynb #9f89de59
 def record_figures(
     folder: str|Path, # a model's folder
     figures: Figures, # of this model

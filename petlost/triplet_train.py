@@ -6,7 +6,7 @@
 __all__ = ['PHASES', 'Schedule', 'PetNet', 'create_net', 'param_groups', 'net_vectors', 'fit_neck', 'read_hard_negatives',
            'train']
 
-# %% ../nbs/03_triplet_train.ipynb #0439c62a
+# %% ../nbs/03_triplet_train.ipynb #a019102f
 import csv, io, json, os, shutil, time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -29,11 +29,12 @@ from tqdm import tqdm
 from .batches import PhotoCache, classify_dls, pet_block, photo_dl, triplet_dls
 from .backbone import PACKAGED, create_backbone
 from .embed import export_model, save_model
-from .evaluate import Calibration, retrieval, search_pairs
+from .calibrate import fit_calibration, search_pairs
+from .evaluate import retrieval
 from .photoset import PhotoSet
 from .splits import split_pets
 
-# %% ../nbs/03_triplet_train.ipynb #c6938cf0
+# %% ../nbs/03_triplet_train.ipynb #8e814cb4
 @dataclass(frozen=True)
 class Schedule:
     "What `train` does, in numbers; ValueError where they make no sense."
@@ -59,7 +60,7 @@ class Schedule:
         if not 0 < self.hold_out < 1: raise ValueError(f'hold_out is a share between 0 and 1, not {self.hold_out}')
         if self.size < 32 or self.lr <= 0: raise ValueError('size must be at least 32 pixels and lr above 0')
 
-# %% ../nbs/03_triplet_train.ipynb #a2c73bf4
+# %% ../nbs/03_triplet_train.ipynb #d331cb24
 class PetNet(nn.Module):
     "Backbone and neck: normalised photos float32 [n, 3, size, size] in, unit vectors float32 [n, dim] out."
     def __init__(self,
@@ -82,7 +83,7 @@ class PetNet(nn.Module):
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.eval()
         return self
 
-# %% ../nbs/03_triplet_train.ipynb #5ba3fde0
+# %% ../nbs/03_triplet_train.ipynb #4dde5673
 def create_net(
     name: str = PACKAGED[0], # any timm name; the default needs no network
     dim: int | None = None,  # length of the vector; None: as the backbone gives it
@@ -93,7 +94,7 @@ def create_net(
     with torch.inference_mode(): features = backbone.eval()(torch.zeros(1, 3, facts['size'], facts['size'])).shape[1]
     return PetNet(backbone, features, dim, facts['mean'], facts['std']).to(memory_format=torch.channels_last).eval()
 
-# %% ../nbs/03_triplet_train.ipynb #f7daf096
+# %% ../nbs/03_triplet_train.ipynb #2cb11c0c
 def param_groups(
     net: PetNet,   # the network
     unfreeze: int, # how many of the backbone's last layer groups may learn
@@ -105,7 +106,7 @@ def param_groups(
     return [[p for n, p in named.items() if n not in late], [p for n, p in named.items() if n in late],
             [*net.neck.parameters(), *net.project.parameters()]]
 
-# %% ../nbs/03_triplet_train.ipynb #3d78f0c6
+# %% ../nbs/03_triplet_train.ipynb #890b821f
 def _jpeg(im):
     "The photo after a JPEG of random quality."
     data = io.BytesIO(); im.save(data, 'JPEG', quality=int(torch.randint(40, 96, ())))
@@ -116,7 +117,7 @@ def _augment(size):
                        v2.ColorJitter(.3, .3, .3, .03), v2.RandomApply([v2.GaussianBlur(5, (.1, 1.5))], .2),
                        v2.RandomApply([_jpeg], .3)])
 
-# %% ../nbs/03_triplet_train.ipynb #6960f37e
+# %% ../nbs/03_triplet_train.ipynb #96cc0d0d
 def net_vectors(
     net: PetNet,  # the network
     dl,           # batches (x,) of photos, from `petlost.batches.photo_dl`
@@ -125,7 +126,7 @@ def net_vectors(
     device = next(net.parameters()).device; net.eval()
     with torch.inference_mode(): return np.concatenate([net(x.as_subclass(torch.Tensor).to(device)).cpu().numpy() for x, in dl])
 
-# %% ../nbs/03_triplet_train.ipynb #76f1a628
+# %% ../nbs/03_triplet_train.ipynb #de5ff069
 @torch.no_grad()
 def fit_neck(
     net: PetNet, # changed in place
@@ -140,7 +141,7 @@ def fit_neck(
         axes = torch.linalg.svd(f - mean, full_matrices=False).Vh[:net.dim]
         net.project.weight[:len(axes)] = axes
 
-# %% ../nbs/03_triplet_train.ipynb #548df5de
+# %% ../nbs/03_triplet_train.ipynb #7c6e95e1
 def read_hard_negatives(
     path: Path,         # hard_negatives.csv with the columns anchor_report and negative_report
     photoset: PhotoSet, # to know the pet of each report
@@ -156,7 +157,7 @@ def read_hard_negatives(
         for x, y in ((a, b), (b, a)): alike.setdefault(x.pet or x.id, set()).add(y.pet or y.id)
     return alike
 
-# %% ../nbs/03_triplet_train.ipynb #757c26d5
+# %% ../nbs/03_triplet_train.ipynb #4dbcdef4
 class _Objective(nn.Module):
     "The network and the question it is asked: ArcFace over the training pets, or semi-hard triplets."
     def __init__(self, net, schedule, labels=None, vectors=None):
@@ -174,7 +175,7 @@ class _Objective(nn.Module):
         early, late, neck = param_groups(self.net, unfreeze)
         return [g for g in (early, late, neck + ([] if self.head is None else list(self.head.parameters()))) if g]
 
-# %% ../nbs/03_triplet_train.ipynb #9b7de8a6
+# %% ../nbs/03_triplet_train.ipynb #8c127007
 class _Judge(Callback):
     "Judge the held-out pets after each epoch, remember the best network, write a checkpoint."
     order = 65
@@ -195,7 +196,7 @@ class _Judge(Callback):
         self.run.judge(PHASES[self.phase], self.epoch + 1, np.mean(self.losses), np.concatenate(self.found), self.model.net, self.since)
         self.run.save(self.phase, self.epoch + 1, self.model, self.opt)
 
-# %% ../nbs/03_triplet_train.ipynb #fc8ba232
+# %% ../nbs/03_triplet_train.ipynb #2d21c37e
 PHASES = ('neck', 'classify', 'triplet')
 class _Run:
     "One training run: data, network, the best so far, and the checkpoint."
@@ -216,7 +217,7 @@ class _Run:
         self.curves, self.best, self.done, self.bar = [], None, (0, 0), tqdm(disable=not progress, unit='batch', leave=False)
         self.key = json.dumps([asdict(schedule), self.pets, sorted((a, sorted(bs)) for a, bs in self.alike.items())])
 
-# %% ../nbs/03_triplet_train.ipynb #12f99de1
+# %% ../nbs/03_triplet_train.ipynb #8d5b334a
 @patch
 def plain(run: _Run, rows):
     "Batches of these photos alone, in order and without random views."
@@ -231,7 +232,7 @@ def dls(run: _Run, phase):
     both = triplet_dls(block, run.photoset, s.pets, s.photos, s.strangers, run.alike) if compare else classify_dls(block, run.photoset, s.pets * s.photos)
     return DataLoaders(both.train, run.plain(run.held))
 
-# %% ../nbs/03_triplet_train.ipynb #124e5d70
+# %% ../nbs/03_triplet_train.ipynb #da030e04
 @patch
 def figures(run: _Run, vectors):
     "Figures on the held-out pets."
@@ -264,7 +265,7 @@ def load(run: _Run):
     run.curves, run.best, run.done = state['curves'], (state['score'], state['best']), (state['phase'], state['epoch'])
     return state
 
-# %% ../nbs/03_triplet_train.ipynb #8a90cb56
+# %% ../nbs/03_triplet_train.ipynb #2e8a372f
 @patch
 def fit(run: _Run, phase, objective, epochs, state):
     "Run one phase, from its checkpointed epoch if there is one."
@@ -291,7 +292,7 @@ def go(run: _Run, resume):
         if epochs and phase >= run.done[0]: run.fit(phase, objective, epochs, state)
     run.bar.close(); run.net.load_state_dict(run.best[1]); return run.net.eval()
 
-# %% ../nbs/03_triplet_train.ipynb #030ee51b
+# %% ../nbs/03_triplet_train.ipynb #cb0f2838
 def _draw_curves(curves, path):
     "Held-out figures and loss, epoch by epoch."
     from matplotlib.figure import Figure
@@ -302,7 +303,7 @@ def _draw_curves(curves, path):
     for ax in (left, right): ax.set_xticks(at, names, rotation=60, ha='right', fontsize=7); ax.legend(fontsize=7)
     fig.savefig(path)
 
-# %% ../nbs/03_triplet_train.ipynb #2b3dffde
+# %% ../nbs/03_triplet_train.ipynb #6d1d5a84
 @patch
 def card(run: _Run, figures):
     "What a reader of the model must know."
@@ -314,8 +315,8 @@ def card(run: _Run, figures):
 def _finish(run, net):
     "Write the model folder and the curves, and remove the checkpoint."
     s, vectors = run.schedule, net_vectors(net, run.plain(run.held))
-    scores, same = search_pairs(vectors, [run.pets[i] for i in run.held], [run.scenes[i] for i in run.held])
-    calibration = Calibration.fit(scores, same).to_dict() if same.any() and not same.all() else None
+    pairs = search_pairs(vectors, [run.pets[i] for i in run.held], [run.scenes[i] for i in run.held])
+    calibration = fit_calibration(*pairs).to_dict() if pairs.same.any() and not pairs.same.all() else None
     with open(run.out / 'curves.csv', 'w', newline='', encoding='utf-8') as f:
         rows = csv.DictWriter(f, run.curves[0]); rows.writeheader(); rows.writerows(run.curves)
     _draw_curves(run.curves, run.out / 'curves.png')
@@ -323,7 +324,7 @@ def _finish(run, net):
     save_model(replace(model, segmenter=run.cache.segmenter, calibration=calibration), run.out)
     del run.cache; shutil.rmtree(run.work)
 
-# %% ../nbs/03_triplet_train.ipynb #a72050b7
+# %% ../nbs/03_triplet_train.ipynb #7356b116
 def train(
     photoset: PhotoSet, # from `read_photos`; the label of a photo is its pet, or its report where no pet is known
     out: str | Path,    # the model folder to make
