@@ -25,7 +25,8 @@ def gain_table(
     "The differences for people."
     lines = [f'{"gain of " + next(iter(models)) + " over":40}' + ''.join(f'{m:24}' for m in GAINS)]
     for name, found in gains(models).items():
-        lines.append(f'{name:40}' + ''.join(f'{found[m].value:+.3f} [{found[m].low:+.2f} {found[m].high:+.2f}]'.ljust(24) for m in GAINS))
+        shown = [f'{i.value:+.3f} [{i.low:+.2f} {i.high:+.2f}]' if i.value == i.value else '-' for i in map(found.get, GAINS)]
+        lines.append(f'{name:40}' + ''.join(text.ljust(24) for text in shown))
     return '\n'.join(line.rstrip() for line in [*lines, 'In brackets: 95 % interval, paired bootstrap over pets. Above zero: the first is better.'])
 
 # %% ../nbs/02d_report.ipynb #f845f3bb
