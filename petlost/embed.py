@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['FORMAT', 'FLOORS', 'BUILTIN', 'THUMBNAIL', 'FROZEN', 'BESIDE', 'unit', 'Part', 'colour_histogram', 'part_vector',
            'PetEmbedder', 'save_model', 'open_model', 'export_model', 'load_model', 'Embedded', 'thumbnail',
-           'embed_photos', 'embed_set', 'embed_folder', 'frozen_model']
+           'embed_photos', 'embed_set', 'embed_folder', 'frozen_model', 'fast_model']
 
-# %% ../nbs/02_embed.ipynb #c9c730de
+# %% ../nbs/02_embed.ipynb #cfd4c660
 import hashlib, io, json, os, tempfile, threading
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-# %% ../nbs/02_embed.ipynb #7091d115
+# %% ../nbs/02_embed.ipynb #00d702cf
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
@@ -29,9 +29,9 @@ from .kept_masks import KeptMasks
 from .photo import BadPhoto, open_photo, read_bytes
 from .photoset import Photo, PhotoSet, read_photos
 from .runtime import Network, cache_folder, to_input
-from .segment import Segmentation, get_segmenter, render, segmenter_version
+from .segment import VIEWS, Segmentation, get_segmenter, render, segmenter_version
 
-# %% ../nbs/02_embed.ipynb #ba1f204d
+# %% ../nbs/02_embed.ipynb #a06d5e5d
 def unit(
     x: np.ndarray, # float [..., d]
 ) -> np.ndarray: # float32 [..., d] of length one; zero rows stay zero
@@ -39,7 +39,7 @@ def unit(
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     return (x / np.where(norm == 0, 1, norm)).astype(np.float32)
 
-# %% ../nbs/02_embed.ipynb #cd775d88
+# %% ../nbs/02_embed.ipynb #20bb0d1c
 @dataclass(frozen=True)
 class Part:
     "One piece of a model: where its vector comes from and how much it weighs."
@@ -52,7 +52,12 @@ class Part:
     std: tuple=(.5, .5, .5)  # graph: divided by
     feature: str|None=None # feature: its name in `Segmentation.features`
 
-# %% ../nbs/02_embed.ipynb #baa730f5
+    def __post_init__(self):
+        if not dict(graph=self.file, feature=self.feature, colours=True).get(self.kind): raise ValueError(f'a part of kind {self.kind!r} without what it looks with')
+        if not self.views or set(self.views) - set(VIEWS): raise ValueError(f'a part looks at some of {", ".join(VIEWS)}, not at {self.views}')
+        if not (isinstance(self.weight, (int, float)) and 0 < self.weight < float('inf')): raise ValueError(f'the weight of a part is a number above 0, not {self.weight!r}')
+
+# %% ../nbs/02_embed.ipynb #221b4089
 def colour_histogram(
     photo: Image.Image, # RGB
 ) -> np.ndarray: # float32 [512], length one
@@ -61,7 +66,7 @@ def colour_histogram(
     counts = np.bincount(hsv.astype(int) @ [64, 8, 1], minlength=512)
     return unit(np.sqrt(counts))
 
-# %% ../nbs/02_embed.ipynb #a9dcdbce
+# %% ../nbs/02_embed.ipynb #ca94edd2
 _compiling = threading.Lock()
 
 @cache
@@ -78,7 +83,7 @@ def _view_vector(part: Part, view: str, folder: Path|None, photo: Image.Image, s
     if part.feature not in seg.features: raise ValueError(f'this model needs the feature {part.feature!r}, which the segmenter does not give')
     return seg.features[part.feature]
 
-# %% ../nbs/02_embed.ipynb #f5012bfd
+# %% ../nbs/02_embed.ipynb #699427b4
 def part_vector(
     part: Part,
     folder: Path|None,        # where its graph lies
@@ -95,15 +100,13 @@ def part_vector(
         return seen[key]
     return unit(unit(sum(look(view) for view in part.views)) - centre)
 
-# %% ../nbs/02_embed.ipynb #6e1d15ed
-FORMAT = 1
-
+# %% ../nbs/02_embed.ipynb #7cf8038c
 @dataclass
 class PetEmbedder:
     "A model: photos and their segmentations in, unit vectors out. Safe to call from several threads."
     name: str                        # what people call it
     parts: tuple[Part, ...]          # at least one
-    dim: int                         # length of a vector
+    dim: int|None                    # length of a vector; None: whatever the parts give
     folder: Path|None=None           # where the graphs lie
     segmenter: str='saliency'        # the segmenter it was made with
     calibration: dict|None=None      # slope and intercept: score -> probability of the same pet
@@ -119,7 +122,10 @@ class PetEmbedder:
         seen = {} if seen is None else seen
         rows = [[part.weight * part_vector(part, self.folder, centre, photo, seg, seen) for part, centre in zip(self.parts, self.centres)]
                 for photo, seg in zip(photos, segs, strict=True)]
-        return unit(np.array([np.concatenate(row) for row in rows], dtype=np.float32).reshape(len(rows), -1))
+        vectors = np.array([np.concatenate(row) for row in rows], dtype=np.float32)
+        if rows and self.dim not in (None, vectors.shape[1]): raise ValueError(f'{self.name}: its parts give {vectors.shape[1]} numbers, and model.json says {self.dim}')
+        if not np.isfinite(vectors).all(): raise ValueError(f'{self.name}: a vector is not finite, so its weights cannot be right')
+        return unit(vectors.reshape(len(rows), self.dim or vectors.shape[-1]))
 
     @cached_property
     def centres(self) -> list:
@@ -128,7 +134,9 @@ class PetEmbedder:
         kept = load_file(self.folder / 'centres.safetensors')
         return [kept[str(i)] for i in range(len(self.parts))]
 
-# %% ../nbs/02_embed.ipynb #f23f147e
+# %% ../nbs/02_embed.ipynb #5d86bad3
+FORMAT = 1
+
 @patch(as_prop=True)
 def files(self: PetEmbedder) -> list[str]:
     "The files in `folder` that the parts need, sorted."
@@ -141,7 +149,7 @@ def id(self: PetEmbedder) -> str:
     facts = [FORMAT, segmenter_version(self.segmenter) or self.segmenter, self.dim, self.centred, [vars(part) for part in self.parts], _hashes(self.folder, self.files)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
-# %% ../nbs/02_embed.ipynb #6fc27180
+# %% ../nbs/02_embed.ipynb #d47e96c8
 @cache
 def _hash(path: Path, mtime_ns: int) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -149,38 +157,45 @@ def _hashes(folder: Path|None, files: Sequence[str]) -> dict[str, str]:
     "SHA-256 of each file."
     return {name: _hash(folder / name, os.stat(folder / name).st_mtime_ns) for name in files}
 
-# %% ../nbs/02_embed.ipynb #afa12244
+# %% ../nbs/02_embed.ipynb #20a6c7cf
 def save_model(
     model: PetEmbedder,  # what to keep
     folder: str|Path,    # where; made when missing
+    listing: str='model.json', # another name for a second model over the same files
 ) -> PetEmbedder: # the same model, as it lies in `folder`
-    "Write a model's folder, each file completely or not at all; `model.json` comes last."
+    "Write a model's folder, each file completely or not at all; its listing comes last."
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     for name in model.files:
         if model.folder.resolve() != folder.resolve(): write_file(folder / name, (model.folder / name).read_bytes())
     facts = dict(format=FORMAT, name=model.name, dim=model.dim, segmenter=model.segmenter, centred=model.centred, parts=[vars(p) for p in model.parts],
                  calibration=model.calibration, files=_hashes(folder, model.files), card=model.card)
-    write_file(folder / 'model.json', (json.dumps(facts, indent=1) + '\n').encode())
-    return open_model(folder)
+    write_file(folder / listing, (json.dumps(facts, indent=1) + '\n').encode())
+    return open_model(folder, listing)
 
-# %% ../nbs/02_embed.ipynb #5270a68f
+# %% ../nbs/02_embed.ipynb #235cc26f
 def open_model(
     folder: str|Path, # made by `save_model`
+    listing: str='model.json', # as `save_model` was told
 ) -> PetEmbedder:
     "Open a model's folder; raises `ValueError` naming what is missing, altered or too new."
     folder = Path(folder)
-    try: facts = json.loads((folder / 'model.json').read_text(encoding='utf-8'))
-    except OSError: raise ValueError(f'{folder}: not a model folder (no model.json)') from None
-    except ValueError as e: raise ValueError(f'{folder}/model.json: not readable ({e})') from None
-    if facts.get('format') != FORMAT: raise ValueError(f'{folder}: made by another version of petlost (format {facts.get("format")}, not {FORMAT})')
-    try: parts = tuple(Part(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in facts['parts'])
-    except (KeyError, TypeError) as e: raise ValueError(f'{folder}/model.json: parts cannot be read ({e})') from None
-    for name, digest in facts['files'].items():
+    try: facts = json.loads((folder / listing).read_text(encoding='utf-8'))
+    except OSError: raise ValueError(f'{folder}: not a model folder (no {listing})') from None
+    except ValueError as e: raise ValueError(f'{folder}/{listing}: not readable ({e})') from None
+    version = facts.get('format') if isinstance(facts, dict) else None
+    if version != FORMAT: raise ValueError(f'{folder}: made by another version of petlost (format {version}, not {FORMAT})')
+    try:
+        parts = tuple(Part(**{k: tuple(v) if isinstance(v, list) else v for k, v in p.items()}) for p in facts['parts'])
+        model = PetEmbedder(facts['name'], parts, int(facts['dim']), folder, facts['segmenter'], facts['calibration'], facts['centred'], facts['card'])
+        digests = {name: facts['files'][name] for name in model.files}
+    except (AttributeError, KeyError, TypeError, ValueError) as e: raise ValueError(f'{folder}/{listing}: cannot be read ({type(e).__name__}: {e})') from None
+    if not parts: raise ValueError(f'{folder}/{listing}: a model without parts')
+    for name, digest in digests.items():
         if Path(name).name != name or not (folder / name).is_file(): raise ValueError(f'{folder}: the file {name} is missing')
         if _hashes(folder, [name])[name] != digest: raise ValueError(f'{folder}: the file {name} has been altered')
-    return PetEmbedder(facts['name'], parts, facts['dim'], folder, facts['segmenter'], facts['calibration'], facts['centred'], facts['card'])
+    return model
 
-# %% ../nbs/02_embed.ipynb #1d74b63b
+# %% ../nbs/02_embed.ipynb #c2230222
 def export_model(
     module,                     # a torch module: float32 [n, 3, size, size] -> float32 [n, d]
     folder: str|Path,           # the new model's folder
@@ -196,20 +211,20 @@ def export_model(
     dim, = export_graphs(dict(graph=(module, size)), folder)
     return save_model(PetEmbedder(name, (part,), dim, Path(folder), card=card or {}), folder)
 
-# %% ../nbs/02_embed.ipynb #318f9a66
+# %% ../nbs/02_embed.ipynb #fb4a080e
 FLOORS = ('colour-histogram', 'lite0') # what a model's figures are shown beside
-BUILTIN = ('petlost', 'transformer') + FLOORS
+BUILTIN = ('petlost', 'petlost-fast', 'transformer') + FLOORS
 
 def _builtin(name: str) -> PetEmbedder:
     "A model that comes with petlost."
-    model = open_model(Path(find_spec('petlost').origin).parent / 'models' / 'petlost')
+    model = open_model(Path(find_spec('petlost').origin).parent / 'models' / 'petlost', 'fast.json' if name == 'petlost-fast' else 'model.json')
+    if name.startswith('petlost'): return model
     lite0, feature = next(p for p in model.parts if p.file == 'lite0.onnx'), next(p for p in model.parts if p.kind == 'feature')
     if name == 'lite0': return PetEmbedder(name, (replace(lite0, views=('whole',), weight=1.),), 1280, model.folder, 'none')
     if name == 'transformer': return PetEmbedder(name, (replace(feature, weight=1.),), 384)
-    if name == 'colour-histogram': return PetEmbedder(name, (Part('colours'),), 512, segmenter='none')
-    return model
+    return PetEmbedder(name, (Part('colours'),), 512, segmenter='none')
 
-# %% ../nbs/02_embed.ipynb #6360418c
+# %% ../nbs/02_embed.ipynb #bd97ce20
 def _from_timm(name: str) -> PetEmbedder:
     "Any timm network on the whole photo, exported once into the cache folder."
     folder = (cache_folder() or Path(tempfile.mkdtemp())) / 'models' / f'timm-{name.replace("/", "-")}'
@@ -219,7 +234,7 @@ def _from_timm(name: str) -> PetEmbedder:
     dim, = export_graphs(dict(graph=(module, facts['size'])), folder)
     return save_model(PetEmbedder(f'timm:{name}', (Part('graph', file='graph.onnx', **facts),), dim, folder, 'none'), folder)
 
-# %% ../nbs/02_embed.ipynb #6dd464f0
+# %% ../nbs/02_embed.ipynb #caf7b58c
 def load_model(
     name: str|Path='petlost', # a model's folder, a name in `BUILTIN`, or 'timm:<name>'
 ) -> PetEmbedder:
@@ -229,7 +244,7 @@ def load_model(
     if not Path(name).exists(): raise ValueError(f"no model {name}: use a model's folder, {', '.join(BUILTIN)} or timm:<name>")
     return open_model(name)
 
-# %% ../nbs/02_embed.ipynb #8a7df816
+# %% ../nbs/02_embed.ipynb #50e9ec22
 THUMBNAIL = 256
 
 @dataclass
@@ -249,11 +264,11 @@ def thumbnail(
 ) -> bytes: # a JPEG without metadata
     "A small picture to show."
     small, buf = photo.copy(), io.BytesIO()
-    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.)
+    small.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=1.)
     small.save(buf, 'JPEG', quality=82)
     return buf.getvalue()
 
-# %% ../nbs/02_embed.ipynb #0a159a77
+# %% ../nbs/02_embed.ipynb #e0b0377c
 def _embed_one(photo: Photo, model: PetEmbedder, masks: KeptMasks, known: Container) -> Embedded|BadPhoto|None:
     "One photo through the pipeline."
     try:
@@ -265,7 +280,7 @@ def _embed_one(photo: Photo, model: PetEmbedder, masks: KeptMasks, known: Contai
     seg, mask = masks(key, picture)
     return Embedded(photo, key, model([picture], [seg])[0], thumbnail(picture), picture.info['flags'] + seg.flags, perceptual_hash(picture).tobytes(), mask)
 
-# %% ../nbs/02_embed.ipynb #43bbd710
+# %% ../nbs/02_embed.ipynb #bd553074
 def embed_photos(
     photos: Iterable[Photo],  # any number
     model: PetEmbedder,       # what to embed with; its segmenter is used
@@ -284,7 +299,7 @@ def embed_photos(
             while waiting: yield waiting.popleft().result()
         finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/02_embed.ipynb #03f9cebd
+# %% ../nbs/02_embed.ipynb #5c85c77f
 def embed_set(
     photoset: PhotoSet,    # what `read_photos` found
     model: PetEmbedder,    # what to embed with, or anything with its `name` and `segmenter` that is called as it is
@@ -299,7 +314,7 @@ def embed_set(
     if not photos: raise ValueError(f'no photo can be read; the first fault: {problems[0]}')
     return np.stack(vectors), photos, problems
 
-# %% ../nbs/02_embed.ipynb #399472ae
+# %% ../nbs/02_embed.ipynb #70ce9bd8
 def embed_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # an .npz file: `paths` str [n] relative to the folder, `vectors` float32 [n, dim]
@@ -313,7 +328,7 @@ def embed_folder(
     write_file(Path(out), buf.getvalue())
     return len(photos), problems
 
-# %% ../nbs/02_embed.ipynb #91c5f594
+# %% ../nbs/02_embed.ipynb #65245d53
 FROZEN = dict(lite0=(PACKAGED[0], ('crop', 'isolated')), lite2=(PACKAGED[2], ('whole',))) # name -> backbone, and the views it looks at
 BESIDE = .5 # weight of the transformer's middle block beside backbones of weight 1
 
@@ -335,3 +350,11 @@ def frozen_model(
     write_file(Path(folder) / 'centres.safetensors', save({str(i): centre for i, centre in enumerate(centres)}))
     card = dict(made_by='frozen_model', centred_on={s: int((sources == s).sum()) for s in np.unique(sources).tolist()})
     return save_model(replace(bare, parts=(*graphs, Part('feature', feature='middle', weight=BESIDE)), centred=True, card=card), folder)
+
+# %% ../nbs/02_embed.ipynb #fb64574a
+def fast_model(
+    model: PetEmbedder, # as `frozen_model` makes it
+) -> PetEmbedder: # uses the files of `model`; has no calibration
+    "Its backbones as they are, each once on the whole photo."
+    graphs = [(replace(part, views=('whole',)), len(centre)) for part, centre in zip(model.parts, model.centres) if part.kind == 'graph']
+    return PetEmbedder(f'{model.name}-fast', tuple(part for part, _ in graphs), sum(dim for _, dim in graphs), model.folder, 'none', card=dict(made_by='fast_model'))

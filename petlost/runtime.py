@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['to_input', 'cache_folder', 'Network']
 
-# %% ../nbs/00b_runtime.ipynb #0c77c98e
+# %% ../nbs/00b_runtime.ipynb #c2873e15
 import hashlib, os, threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-# %% ../nbs/00b_runtime.ipynb #d1fe025f
+# %% ../nbs/00b_runtime.ipynb #21121ecb
 import numpy as np
 import openvino as ov
 from PIL import Image
 from platformdirs import user_cache_path
 
-# %% ../nbs/00b_runtime.ipynb #00f8ffd0
+# %% ../nbs/00b_runtime.ipynb #b29534c6
 def to_input(
     photo: Image.Image,       # RGB
     size: int,                # side of the square in pixels
@@ -29,7 +29,7 @@ def to_input(
     values = np.asarray(photo, dtype=np.float32) / 255
     return np.ascontiguousarray(((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
 
-# %% ../nbs/00b_runtime.ipynb #8fcd04f3
+# %% ../nbs/00b_runtime.ipynb #f1994954
 def cache_folder() -> Path|None: # None when nothing can be written there
     "Where compiled networks are kept between runs."
     folder = Path(os.environ.get('PETLOST_CACHE') or user_cache_path('petlost'))
@@ -37,7 +37,7 @@ def cache_folder() -> Path|None: # None when nothing can be written there
     except OSError: return None
     return folder if os.access(folder, os.W_OK) else None
 
-# %% ../nbs/00b_runtime.ipynb #ed26e8dd
+# %% ../nbs/00b_runtime.ipynb #69ad29e7
 @cache
 def _core() -> ov.Core:
     "OpenVINO, once in a process."
@@ -51,7 +51,7 @@ def _compile(model: ov.Model) -> ov.CompiledModel:
         except RuntimeError: pass
     return _core().compile_model(model, 'CPU', options)
 
-# %% ../nbs/00b_runtime.ipynb #d069eaf5
+# %% ../nbs/00b_runtime.ipynb #4df5cf03
 def _check_file(path: Path, sha256: str):
     "Raises `ValueError` when a file is missing or is not the one with this checksum."
     try:
@@ -59,7 +59,7 @@ def _check_file(path: Path, sha256: str):
     except OSError as e: raise ValueError(f'{path}: {(e.strerror or str(e)).lower()}') from None
     if found != sha256: raise ValueError(f'{path}: not the file it should be: its SHA-256 begins with {found[:12]}, not with {sha256[:12]}')
 
-# %% ../nbs/00b_runtime.ipynb #67284275
+# %% ../nbs/00b_runtime.ipynb #35b609c4
 class Network:
     "An ONNX graph compiled for this machine. Any number of threads may call it at once."
     _first, _ready = threading.Lock(), False # of the process, whichever network it is
@@ -90,5 +90,6 @@ class Network:
 
     def _infer(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not hasattr(self._local, 'request'): self._local.request = self.compiled.create_infer_request()
-        result = self._local.request.infer([x[None] for x in inputs])
+        try: result = self._local.request.infer([x[None] for x in inputs])
+        except RuntimeError as e: raise ValueError(f'{self.path}: does not take this input ({str(e).strip().splitlines()[-1]})') from None
         return [np.array(result[i][0]) for i in range(len(self.compiled.outputs))]
