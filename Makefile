@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed ablation
 
 demo: .venv/core
 	petlost demo
@@ -42,6 +42,18 @@ bench-data: .venv/dev
 # What a mask costs, beside one forward pass and beside Segment Anything; --photos adds real ones to the drawn.
 bench-segment: .venv/dev
 	python benchmarks/segment.py
+
+# What embedding, evaluation and mining cost, beside timm, wildlife-tools and pytorch-metric-learning; --photos takes real ones.
+bench-embed: .venv/dev .venv/bench
+	PYTHONPATH=.venv/bench python benchmarks/embed.py
+
+# What only that one needs: beside the environment, not in it.
+.venv/bench: | .venv/dev
+	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
+
+# What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
+ablation: .venv/dev
+	python benchmarks/ablation.py --photos $(PHOTOS) --out ablation
 
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv
