@@ -7,22 +7,21 @@ __all__ = ['ALONG', 'COLD', 'HOT', 'LINKS', 'WORTH', 'LINE', 'PALE', 'COLOURS', 
            'Explanation', 'compare_patches', 'explain_pair', 'main_links', 'draw_explanation', 'hide', 'Deletion',
            'deletion_test']
 
-# %% ../nbs/02f_explain.ipynb #97c60aa9
+# %% ../nbs/02f_explain.ipynb #df39bea0
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/02f_explain.ipynb #fc0dc2ba
+# %% ../nbs/02f_explain.ipynb #cdcaa1f2
 import cv2
 import numpy as np
-import openvino as ov
 from PIL import Image, ImageDraw
 from .embed import PetEmbedder, unit
-from .runtime import Network, to_input
+from .runtime import Network, core, to_input
 from .segment import Segmentation, _square, get_segmenter, render
 
-# %% ../nbs/02f_explain.ipynb #bf224ef2
+# %% ../nbs/02f_explain.ipynb #859ce56d
 ALONG = 10 # patches along the longer side of a pet's box
 
 def pet_patches(
@@ -36,11 +35,11 @@ def pet_patches(
     share = np.array([seg.mask[b:d, a:c].mean() for a, b, c, d in boxes])
     return boxes[share >= min(.5, share.max())]
 
-# %% ../nbs/02f_explain.ipynb #aeb802e0
+# %% ../nbs/02f_explain.ipynb #210ac475
 @cache
 def _pooled(path: Path) -> str|None:
     "The name of the tensor that a network averages over places just before its end; None when there is none."
-    for op in ov.Core().read_model(path).get_ordered_ops()[::-1]:
+    for op in core().read_model(path).get_ordered_ops()[::-1]:
         if op.get_type_name() == 'ReduceMean' and (tensor := op.input(0).get_source_output()).get_partial_shape().rank.get_length() == 4:
             return tensor.get_any_name()
 
@@ -51,7 +50,7 @@ def _with_places(path: Path) -> Network|None:
 
 _segmenter = cache(get_segmenter)
 
-# %% ../nbs/02f_explain.ipynb #5593aec2
+# %% ../nbs/02f_explain.ipynb #d3b0f697
 def read_at(
     grid: np.ndarray,  # float [d, h, w], features at places
     over: tuple[int, int, int, int], # left, top, right, bottom of what the grid covers, in pixels
@@ -65,7 +64,7 @@ def read_at(
     top, bottom = (grid[:, row, x0] * (1 - right) + grid[:, row, x1] * right for row in (y0, y1))
     return (top * (1 - down) + bottom * down).T
 
-# %% ../nbs/02f_explain.ipynb #01f583bb
+# %% ../nbs/02f_explain.ipynb #63fe92be
 def _grids(photo: Image.Image, seg: Segmentation, model: PetEmbedder) -> list[tuple]:
     "Of each view of each network with places: the grid in units of its mean, what it covers, and the part's centre."
     found = []
@@ -84,7 +83,7 @@ def _views(photo: Image.Image, seg: Segmentation, model: PetEmbedder, boxes: np.
     "Features of the patches: of each network and view, float [n, d], and the transformer's, float [n, 384]."
     return [unit(read_at(grid, over, boxes) - centre) for grid, over, centre in _grids(photo, seg, model)], read_at(_tokens(photo), (0, 0, *photo.size), boxes)
 
-# %% ../nbs/02f_explain.ipynb #41e4ac3e
+# %% ../nbs/02f_explain.ipynb #11425de1
 class Side(NamedTuple):
     "One of the two photos, explained."
     boxes: np.ndarray     # int [n, 4], the patches of the pet: left, top, right, bottom in pixels
@@ -104,7 +103,7 @@ class Explanation:
     sides: tuple[Side, Side]  # what agrees in the first photo and in the second
     links: tuple[Link, ...]   # the best first
 
-# %% ../nbs/02f_explain.ipynb #cdae98e2
+# %% ../nbs/02f_explain.ipynb #5769402a
 COLD, HOT = .1, .7 # agreement that is drawn as nothing, and as most
 
 def _heat(boxes: np.ndarray, agreement: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -115,7 +114,7 @@ def _heat(boxes: np.ndarray, agreement: np.ndarray, mask: np.ndarray) -> np.ndar
     smooth, near = (cv2.GaussianBlur(x, (0, 0), sigma) for x in (total, weight))
     return np.where(mask, ((smooth / np.maximum(near, 1e-3)) - COLD) / (HOT - COLD), 0).clip(0, 1).astype(np.float32)
 
-# %% ../nbs/02f_explain.ipynb #d66c2585
+# %% ../nbs/02f_explain.ipynb #7f0a9199
 def compare_patches(
     a: tuple[list[np.ndarray], np.ndarray], # of one pet: unit features of its n patches by each view, and the transformer's
     b: tuple[list[np.ndarray], np.ndarray], # of the other, with m patches
@@ -132,7 +131,7 @@ def _links(alike: np.ndarray, boxes: tuple[np.ndarray, np.ndarray]) -> tuple[Lin
     mutual = [i for i in np.argsort(-alike.max(1)) if back[there[i]] == i]
     return tuple(Link(tuple(boxes[0][i].tolist()), tuple(boxes[1][there[i]].tolist()), float(alike[i, there[i]])) for i in mutual)
 
-# %% ../nbs/02f_explain.ipynb #434b9e61
+# %% ../nbs/02f_explain.ipynb #68836cb3
 def explain_pair(
     photo_a: Image.Image, # upright RGB
     seg_a: Segmentation,  # of the same photo
@@ -148,7 +147,7 @@ def explain_pair(
     sides = tuple(Side(found, value, _heat(found, value, seg.mask)) for found, value, seg in zip(boxes, best, (seg_a, seg_b)))
     return Explanation(score, sides, _links(alike, boxes))
 
-# %% ../nbs/02f_explain.ipynb #925715b4
+# %% ../nbs/02f_explain.ipynb #d58d4bfc
 LINKS = 5   # how many links are drawn or named
 WORTH = .4  # agreement below this is not worth a number or a line
 LINE = (WORTH - COLD) / (HOT - COLD) # the same as heat
@@ -175,7 +174,7 @@ def _shown(photo: Image.Image, heat: np.ndarray, height: int) -> tuple[Image.Ima
     around, _ = cv2.findContours((heat >= LINE).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return Image.fromarray(cv2.drawContours(shown, around, -1, (255, 140, 0), 2, cv2.LINE_AA)), factor
 
-# %% ../nbs/02f_explain.ipynb #3c1b79c6
+# %% ../nbs/02f_explain.ipynb #51c67722
 COLOURS = ('#4fc3f7', '#aed581', '#ff8a65', '#f06292', '#fff176')
 
 def _mark(picture: Image.Image, box: tuple, factor: float, number: int):
@@ -200,7 +199,7 @@ def draw_explanation(
     both.paste(sides[0][0], (0, 0)); both.paste(sides[1][0], (both.width - sides[1][0].width, 0))
     return both
 
-# %% ../nbs/02f_explain.ipynb #f06cea1d
+# %% ../nbs/02f_explain.ipynb #592dba75
 NAMED = .2 # share of a pet's patches that an explanation names
 
 def hide(
@@ -220,7 +219,7 @@ def _score_without(photo: Image.Image, seg: Segmentation, boxes: np.ndarray, bes
     again = replace(seg, features={'middle': _segmenter('saliency').look(hidden).middle}) if 'middle' in seg.features else seg
     return float(model([hidden], [again])[0] @ beside)
 
-# %% ../nbs/02f_explain.ipynb #4103588c
+# %% ../nbs/02f_explain.ipynb #d016673c
 class Deletion(NamedTuple):
     "By how much a score falls when patches are hidden; the mean of hiding them in one photo and in the other."
     score: float  # with nothing hidden
