@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['models', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'calibrate', 'train_masks', 'mine']
 
-# %% ../nbs/07a_cli_models.ipynb #fba9303d
+# %% ../nbs/07a_cli_models.ipynb #e99e77dd
 import json
 from collections import Counter
 from dataclasses import replace
@@ -13,15 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
-# %% ../nbs/07a_cli_models.ipynb #b2049d87
+# %% ../nbs/07a_cli_models.ipynb #49668de8
 import typer
 from typer import Argument, Option
 from .terminal import Model, Photos, checked, commands, picture_file, report_skipped, say
 
-# %% ../nbs/07a_cli_models.ipynb #a6f6b8eb
+# %% ../nbs/07a_cli_models.ipynb #1504490b
 models = commands()
 
-# %% ../nbs/07a_cli_models.ipynb #02a54ffd
+# %% ../nbs/07a_cli_models.ipynb #d1a1f782
 @models.command()
 def embed(
     photos: Photos,
@@ -34,7 +34,7 @@ def embed(
     report_skipped(problems)
     print(f'{n} photos embedded, {len(problems)} skipped: {out}')
 
-# %% ../nbs/07a_cli_models.ipynb #cacf9305
+# %% ../nbs/07a_cli_models.ipynb #c35eb33f
 @models.command()
 def segment(
     photos: Photos,
@@ -50,7 +50,7 @@ def segment(
     for flag, meaning in (('no_pet', 'no pet was found: the mask is the whole photo'), ('several_pets', 'several pets: the mask is of one')):
         if done.flags[flag]: print(f'in {done.flags[flag]} {meaning}')
 
-# %% ../nbs/07a_cli_models.ipynb #b16305b6
+# %% ../nbs/07a_cli_models.ipynb #44f9b4bb
 def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bool, sheet: Path|None):
     "Masks against painted truth, beside plain guesses."
     from petlost.masks import drawn_masks, evaluate_masks, figures_by_group, mask_groups, mask_sheet, mask_table, read_masks
@@ -64,7 +64,7 @@ def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bo
     mask_sheet([masked[i] for i in shown], [judged[segmenters[0]][i] for i in shown], segmenters[0]).save(sheet)
     say(f'the best, the middle and the worst masks of {segmenters[0]}: {sheet}')
 
-# %% ../nbs/07a_cli_models.ipynb #f6e4860c
+# %% ../nbs/07a_cli_models.ipynb #0c41a0f5
 def _parts(seen, model: str, searches: int) -> tuple[list, list]:
     "Figures of the model by parts of the set, and by slices."
     from petlost.breakdown import breakdown
@@ -89,7 +89,7 @@ def _write_pictures(folder: Path, figures: dict, seen):
     from petlost.photo import open_photo
     say(f'see {write_pictures(folder, figures, seen.vectors, seen.facts, lambda row: open_photo(seen.photos[row].path, name=seen.photos[row].name))}')
 
-# %% ../nbs/07a_cli_models.ipynb #2a5e8c05
+# %% ../nbs/07a_cli_models.ipynb #b03ebdef
 def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictures: Path|None, slices: int):
     "Retrieval of a model and its floors, with what else was asked for."
     from petlost.photoset import read_photos
@@ -109,7 +109,7 @@ def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictur
     if as_json: print(json.dumps(found, indent=1))
     if pictures: _write_pictures(pictures, figures, seen)
 
-# %% ../nbs/07a_cli_models.ipynb #fe81aba1
+# %% ../nbs/07a_cli_models.ipynb #e4ef39c1
 @models.command()
 def evaluate(
     context: typer.Context,
@@ -131,7 +131,7 @@ def evaluate(
     if segmentation: return _evaluate_masks(photos, list(dict.fromkeys(segmenter)), drawn, as_json, sheet)
     _evaluate_pets(photos, model, as_json, record, pictures, slices)
 
-# %% ../nbs/07a_cli_models.ipynb #3ebcd747
+# %% ../nbs/07a_cli_models.ipynb #42a249fe
 def parse_schedule(
     text: str, # 'full', 'frozen', 'distil', or settings such as 'metric_epochs=8,lr=0.0005'; 'distil,size=160' is distil with another size
 ) -> dict|None: # settings of `Schedule` that differ from the default; None for 'frozen'
@@ -150,7 +150,7 @@ def parse_schedule(
         except ValueError as e: raise ValueError(f"{key}={value}: {e.errors()[0]['msg'].lower()}") from None
     return settings
 
-# %% ../nbs/07a_cli_models.ipynb #1c4fe612
+# %% ../nbs/07a_cli_models.ipynb #e9ecd931
 @models.command()
 def train(
     photos: Photos,
@@ -174,7 +174,7 @@ def _of_sources(photos: Path, sources: str|None):
     if not found.photos: raise ValueError(f'{photos}: no photo of the sources {sources}')
     return found
 
-# %% ../nbs/07a_cli_models.ipynb #d5e72bd6
+# %% ../nbs/07a_cli_models.ipynb #2eb9051a
 def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, resume: bool):
     "The schedule, or only what comes before it."
     from petlost.embed import fast_model, frozen_model, save_model
@@ -187,7 +187,7 @@ def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, res
         save_model(fast_model(frozen_model(found, out, progress=True)), out, 'fast.json')
         for listing in ('model.json', 'fast.json'): calibrate_model(out, found, progress=True, listing=listing)
 
-# %% ../nbs/07a_cli_models.ipynb #7193fcae
+# %% ../nbs/07a_cli_models.ipynb #3719b63c
 @models.command()
 def calibrate(
     photos: Photos,
@@ -199,7 +199,7 @@ def calibrate(
     facts = calibrate_model(model, _of_sources(photos, sources), progress=True).card['calibrated_on']
     print(f'{model}: fitted on {facts["photos"]} photos, {facts["pairs"]} candidates, calibration error {facts["ece"]:.3f}')
 
-# %% ../nbs/07a_cli_models.ipynb #0e84cf21
+# %% ../nbs/07a_cli_models.ipynb #dc80e689
 @models.command('train-masks')
 def train_masks(
     photos: Photos,
@@ -217,7 +217,7 @@ def train_masks(
     report_skipped(material.problems)
     print(f'head written: {train_mask_head(material, out, resume=resume)}')
 
-# %% ../nbs/07a_cli_models.ipynb #08d420a4
+# %% ../nbs/07a_cli_models.ipynb #388ba026
 @models.command()
 def mine(
     catalogue: Annotated[Path, Argument(help='a catalogue')],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Look', 'look_at', 'Checked', 'count_once', 'check_photos']
 
-# %% ../nbs/00_data.ipynb #0a3b155b
+# %% ../nbs/00_data.ipynb #7561e7ac
 import csv, hashlib, io, os, zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
-# %% ../nbs/00_data.ipynb #1f976f0e
+# %% ../nbs/00_data.ipynb #6b0a6451
 import numpy as np
 from fastcore.basics import patch
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from .photoset import Photo, PhotoSet, write_rejected
 from .quality import Quality, complaints, photo_quality, plot_quality
 from .splits import join_duplicates
 
-# %% ../nbs/00_data.ipynb #029cfb4f
+# %% ../nbs/00_data.ipynb #109c4642
 @dataclass(frozen=True)
 class Look:
     "What opening a photo once told."
@@ -41,7 +41,7 @@ def look_at(
     picture = open_photo(data, name=photo.name)
     return Look(hashlib.sha256(data).hexdigest(), perceptual_hash(picture).tobytes(), picture.info['flags'], photo_quality(picture))
 
-# %% ../nbs/00_data.ipynb #22853389
+# %% ../nbs/00_data.ipynb #e8318411
 def _stamp(path: Path|zipfile.Path) -> str:
     "What changes when a file does; nothing for a file that is not there."
     try:
@@ -66,7 +66,7 @@ def _from_row(row: dict) -> Look|BadPhoto:
     facts['jpeg_quality'] = facts['jpeg_quality'] and int(facts['jpeg_quality'])
     return Look(row['key'], bytes.fromhex(row['hash']), tuple(row['flags'].split()), Quality(**facts))
 
-# %% ../nbs/00_data.ipynb #37e06806
+# %% ../nbs/00_data.ipynb #4d0f1380
 def _read_looks(file: Path) -> dict[tuple[str, str], Look|BadPhoto]:
     "What a table knows, by photo and stamp."
     known = {}
@@ -93,7 +93,7 @@ def _looks(photos: list[Photo], file: Path|None, workers: int) -> Iterator[Look|
             if row: table.writerow(row); f.flush()
             yield seen
 
-# %% ../nbs/00_data.ipynb #b642de31
+# %% ../nbs/00_data.ipynb #2022affb
 @dataclass
 class Checked:
     "Photos that were looked at."
@@ -120,7 +120,7 @@ class Checked:
         found = shared_photos(*self.pairs, [p.report for p in self.photos])
         return [s._replace(photo=names[s.photo], other_photo=names[s.other_photo]) for s in found]
 
-# %% ../nbs/00_data.ipynb #8674d38b
+# %% ../nbs/00_data.ipynb #32e1e0a1
 def count_once(
     photoset: PhotoSet,  # its photos are the rows of `pairs`
     pairs: np.ndarray,   # int [m, 2], rows of near-duplicates, from `near_pairs`
@@ -141,7 +141,7 @@ def once(self: Checked) -> PhotoSet:
     "The usable photos, each once, and each pet once as far as near-duplicates tell."
     return count_once(replace(self.photoset, photos=self.photos), self.pairs[0], [look.quality.megapixels for look in self.looks])
 
-# %% ../nbs/00_data.ipynb #d7f03415
+# %% ../nbs/00_data.ipynb #309d0451
 def check_photos(
     photoset: PhotoSet,      # what `read_photos` found
     file: str|Path|None=None, # a table of looks, made or gone on with; None: nothing is kept
@@ -157,7 +157,7 @@ def check_photos(
     if not photos: raise ValueError(f'{photoset.root}: no photo can be used; the first fault: {problems[0]}')
     return Checked(photoset, photos, looks, problems)
 
-# %% ../nbs/00_data.ipynb #5f73f61f
+# %% ../nbs/00_data.ipynb #641ff40f
 @patch
 def summary(self: Checked) -> str:
     "What is there and what is wrong, in a few lines."
@@ -173,7 +173,7 @@ def plot(self: Checked):
     "The quality of all photos, as a matplotlib `Figure`; needs the `train` extra."
     return plot_quality([look.quality for look in self.looks], [p.name for p in self.photos])
 
-# %% ../nbs/00_data.ipynb #3a0fc9ad
+# %% ../nbs/00_data.ipynb #9db64099
 @patch
 def write(self: Checked,
     folder: str|Path, # made when missing; what an earlier run wrote is replaced
