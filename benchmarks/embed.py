@@ -6,7 +6,6 @@ cores, child processes included, which others disturb little. What takes much me
 import argparse, json, os, re, resource, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
@@ -61,16 +60,10 @@ def originals(photos: Path|None, count: int=24) -> list[bytes]:
         for i in range(count): draw(random_pet(i), random_shot(i), size=(1024, 768)).photo.save(Path(folder, f'{i}.jpg'), quality=90)
         return [path.read_bytes() for path in sorted(Path(folder).iterdir())]
 
-@cache
-def segmenter(name: str):
-    from petlost.segment import get_segmenter
-    return get_segmenter(name)
-
 def embed_all(photos, model, workers: int=CORES) -> list:
-    "The pipeline; its segmenter is loaded once, and remembers nothing from one turn to the next."
+    "The pipeline; it remembers no mask from one turn to the next."
     from petlost.embed import embed_photos
-    from petlost.kept_masks import KeptMasks
-    return [e.key for e in embed_photos(photos, model, workers=workers, masks=KeptMasks(segmenter(model.segmenter)))]
+    return [e.key for e in embed_photos(photos, model, workers=workers)]
 
 # ---- the pipeline beside a loop of timm and torch, and beside wildlife-tools; one backbone, whole photos
 

