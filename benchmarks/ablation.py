@@ -5,7 +5,7 @@ Whatever is fitted or trained is fitted three times, each time without one of th
 by the model that has not seen it. Sources that nobody trains on are judged by the model that was trained without the smallest. All
 photos are in the gallery. Vectors of a finished rung lie in OUT and are not made again; a training run that was
 stopped goes on from its last epoch. The table is written to OUT/ablation.csv after each rung. Hours on two cores."""
-import argparse, csv, shutil
+import argparse, csv, re, shutil
 from pathlib import Path
 import numpy as np
 from petlost.backbone import PACKAGED, create_backbone, export_graphs
@@ -21,14 +21,14 @@ TRAINED = {
     'classification': dict(LAST, classify_epochs=6, metric_epochs=0),
     'triplets': dict(LAST, neck_epochs=0, classify_epochs=0, metric_epochs=6),
     'classification, then triplets': LAST,
-    'classification, then triplets; sources as they are': dict(LAST, balance=0.),
-    '+ the start as a guard': dict(LAST, guard=1.),
-    '+ average of the weights': dict(LAST, ema=.98),
-    '+ best on held-out pets, way back': {},
+    'both, best on held-out pets, way back': {},
+    'both, and 200 drawn pets': dict(LAST, drawn=200),
+    'distilled from petlost': dict(LAST, **DISTIL),
+    'both, the start as a guard': dict(LAST, guard=1.),
+    'both, average of the weights': dict(LAST, ema=.98),
     'classification, then multi-similarity': dict(LAST, loss='multi_similarity'),
     'classification, then SupCon with memory': dict(LAST, loss='supcon', memory=512),
-    '+ 200 drawn pets': dict(LAST, drawn=200),
-    'distilled from petlost': dict(LAST, **DISTIL),
+    'both, sources as they are': dict(LAST, balance=0.),
 } # rung -> how it differs from the default schedule
 
 # ---- rungs without training
@@ -111,10 +111,11 @@ def main(photos: Path, out: Path, sources: list[str], size: int, only: str):
     rungs = {'colour histogram': lambda: figures(v['colours whole']), 'Lite0, whole': lambda: floor,
              'Lite0, whole, whitened': lambda: judged(lambda _, fit: whitened(v['lite0 whole'], source, fit))}
     rungs |= {name: lambda parts=parts: judged(lambda _, fit: fused(v, source, fit, parts)) for name, parts in FUSED.items()}
-    for i, (name, facts) in enumerate(TRAINED.items()):
-        def rung(facts=facts, i=i):
-            return judged(lambda left_out, fit: trained_vectors(photoset, fit, seen, Schedule(size=size, **facts), out / f'rung{i}-without-{left_out}-{size}'))
-        rungs[name if size == 224 else f'{name} ({size} px)'] = rung
+    for name, facts in TRAINED.items():
+        if size != 224: name = f'{name}, {size} px'
+        def rung(facts=facts, folder=out / re.sub(r'\W+', '-', name)):
+            return judged(lambda left_out, fit: trained_vectors(photoset, fit, seen, Schedule(size=size, **facts), folder / f'without-{left_out}'))
+        rungs[name] = rung
     rows = []
     for name, judge in rungs.items():
         if only and only not in name: continue

@@ -6,8 +6,8 @@
 __all__ = ['OpenSquare', 'PhotoCache', 'Augment', 'PhotoBlock', 'LabelPet', 'PetBlock', 'pet_block', 'PetBatches', 'TensorPets',
            'PetDL', 'pet_dls', 'pick_triplets', 'show_batch', 'photo_dl']
 
-# %% ../nbs/00d_batches.ipynb #526ba1a5
-from itertools import chain, cycle
+# %% ../nbs/00d_batches.ipynb #ee838960
+from itertools import chain, cycle, islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Datasets, TfmdDL
 from fastai.data.transforms import Categorize, IntToFloatTensor, Normalize, ToTensor
-from fastai.torch_core import TensorCategory, TensorImage, default_device, show_image
+from fastai.torch_core import TensorCategory, TensorImage, default_device, num_distrib, rank_distrib, show_image
 from fastai.vision.core import PILImage
 from fastai.vision.data import get_grid
 from fastcore.basics import patch
@@ -29,7 +29,7 @@ from .photo import BadPhoto, open_photo
 from .photoset import Photo, PhotoSet
 from .segment import get_segmenter, render
 
-# %% ../nbs/00d_batches.ipynb #ebbea0c9
+# %% ../nbs/00d_batches.ipynb #e9e1ec3e
 class OpenSquare(Transform):
     "Open a `Photo` as a square `PILImage`; raises `BadPhoto` for one that cannot be read."
     def __init__(self,
@@ -40,7 +40,7 @@ class OpenSquare(Transform):
     def encodes(self, photo): return self.square(open_photo(photo.path, name=photo.name))
     def square(self, im): return PILImage.create(render(im, self.segment([im])[0], self.view, self.size))
 
-# %% ../nbs/00d_batches.ipynb #970bd4ff
+# %% ../nbs/00d_batches.ipynb #0df799f3
 class PhotoCache(Transform):
     "Photos opened once, and from then on taken from one file; raises `ValueError` when none can be read."
     def __init__(self,
@@ -56,11 +56,15 @@ class PhotoCache(Transform):
             except BadPhoto as e: bad.append(e); continue
             images[len(good)] = np.asarray(square.square(im)); good.append(photo); hashes.append(perceptual_hash(im))
         if not good: raise ValueError(f'{photoset.root}: no photo can be read')
-        self.images, self.row, self.bad, self.segmenter = images[:len(good)], {p.name: i for i, p in enumerate(good)}, bad, square.segment.name
+        self.path, self.images, self.row, self.bad, self.segmenter = path, images[:len(good)], {p.name: i for i, p in enumerate(good)}, bad, square.segment.name
         self.photoset = count_once(PhotoSet(photoset.root, good, photoset.reports, [*photoset.problems, *bad]), near_pairs(np.stack(hashes))[0])
     def encodes(self, photo): return PILImage.create(self.images[self.row[photo.name]])
+    def __getstate__(self): return vars(self) | dict(images=None)
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self.images = np.load(self.path, mmap_mode='r')[:len(self.row)]
 
-# %% ../nbs/00d_batches.ipynb #0a176b54
+# %% ../nbs/00d_batches.ipynb #4fcafec2
 class Augment(Transform):
     "Vary a photo, in training only."
     split_idx, order = 0, 1
@@ -80,7 +84,7 @@ def PhotoBlock(
     "A block of photos."
     return TransformBlock(type_tfms=opener, item_tfms=[Augment(augment)] if augment else None, batch_tfms=_to_float(mean, std))
 
-# %% ../nbs/00d_batches.ipynb #18719439
+# %% ../nbs/00d_batches.ipynb #9a95f2fc
 class LabelPet(Categorize):
     "The number of a photo's pet, with the photo's name (`photo`), report and species as attributes."
     def __init__(self,
@@ -100,7 +104,7 @@ def PetBlock(
     "A block of pets."
     return TransformBlock(type_tfms=LabelPet(photoset, vocab))
 
-# %% ../nbs/00d_batches.ipynb #e171d5e6
+# %% ../nbs/00d_batches.ipynb #fab7ffb0
 def pet_block(
     photoset: PhotoSet, # its photos are the items
     train: np.ndarray,  # int, rows of `photoset.photos` to train on
@@ -116,7 +120,7 @@ def pet_block(
     return DataBlock((PhotoBlock(opener, augment, mean, std), PetBlock(photoset, vocab)), get_items=attrgetter('photos'),
                      splitter=lambda items: (list(map(int, train)), list(map(int, valid))))
 
-# %% ../nbs/00d_batches.ipynb #805c11a4
+# %% ../nbs/00d_batches.ipynb #8253ba95
 class PetBatches:
     "P pets x K photos, and S pets with a single photo; raises `ValueError` when there is nothing to compare."
     def __init__(self,
@@ -145,7 +149,7 @@ class PetBatches:
         self.alike = {at[a]: [at[b] for b in sorted(bs) if b in at] for a, bs in (alike or {}).items() if a in at and len(self.rows[at[a]]) > 1}
     def __len__(self): return -(-len(self.paired) // self.pets)
 
-# %% ../nbs/00d_batches.ipynb #ebf8750e
+# %% ../nbs/00d_batches.ipynb #0d93b501
 @patch
 def epoch(self: PetBatches,
     seed: int, # the same seed gives the same batches
@@ -168,7 +172,7 @@ def _batch(self: PetBatches, r, anchor):
     shown = [np.resize(r.permutation(self.rows[pet]), self.photos) for pet in nearest(self.paired, self.pets)]
     return np.concatenate([*shown, *(self.rows[pet] for pet in nearest(self.single, self.strangers))]).astype(int).tolist()
 
-# %% ../nbs/00d_batches.ipynb #d445b834
+# %% ../nbs/00d_batches.ipynb #b92d520b
 class TensorPets(TensorCategory):
     "The pets of a batch, with the `photos` (their names), `reports` and `species` of its photos as lists."
 
@@ -180,16 +184,19 @@ class PetDL(TfmdDL):
         batches: PetBatches | None = None, # of the rows of `dataset`
         **kwargs,      # for fastai's `TfmdDL`
     ):
-        self.batches = batches
+        self.batches, self.rank, self.of = batches, rank_distrib(), max(1, num_distrib()) # which process this is, of how many
         super().__init__(dataset, bs=batches.size if batches else bs, **kwargs)
-    def __len__(self): return len(self.batches) if self.batches else super().__len__()
-    def get_idxs(self): return list(chain(*self.batches.epoch(self.rng.getrandbits(32)))) if self.batches else super().get_idxs()
+    def __len__(self): return -(-len(self.batches) // self.of) if self.batches else super().__len__()
+    def get_idxs(self):
+        if not self.batches: return super().get_idxs()
+        epoch = self.batches.epoch(self.rng.getrandbits(32))
+        return list(chain(*islice(cycle(epoch), self.rank, self.of * len(self), self.of)))
     def create_batch(self, items):
         batch = super().create_batch(items)
         if len(batch) == 1: return batch
         return batch[0], TensorPets(batch[1], photos=[y.photo for _, y in items], reports=[y.report for _, y in items], species=[y.species for _, y in items])
 
-# %% ../nbs/00d_batches.ipynb #a0a68348
+# %% ../nbs/00d_batches.ipynb #febdc02b
 def pet_dls(
     block: DataBlock,   # from `pet_block`
     photoset: PhotoSet, # the same as the block's
@@ -204,7 +211,7 @@ def pet_dls(
     dls.train.rng.seed(seed)
     return dls
 
-# %% ../nbs/00d_batches.ipynb #2c201399
+# %% ../nbs/00d_batches.ipynb #2332ebca
 def pick_triplets(
     y: TensorPets, # labels of a batch, from a `PetDL`
     vectors: torch.Tensor | None = None, # float [n, d], the network's for the same batch
@@ -227,7 +234,7 @@ def show_batch(x: TensorImage, y: TensorPets, samples, ctxs=None, max_n=9, vecto
         show_image(x[row], ctx=ax, title=f'{role}\n{y.reports[row]}' + f', {y.species[row]}' * bool(y.species[row]), **kwargs)
     return ctxs
 
-# %% ../nbs/00d_batches.ipynb #0701755c
+# %% ../nbs/00d_batches.ipynb #af1fdeae
 def photo_dl(
     photos: list[Photo],     # in the order of the batches
     opener,                  # `OpenSquare`, `PhotoCache`, or another `Transform` from `Photo` to `PILImage`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['models', 'embed', 'segment', 'evaluate', 'parse_schedule', 'train', 'calibrate', 'train_masks', 'mine']
 
-# %% ../nbs/07a_cli_models.ipynb #e99e77dd
+# %% ../nbs/07a_cli_models.ipynb #34a8df0c
 import json
 from collections import Counter
 from dataclasses import replace
@@ -13,15 +13,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
-# %% ../nbs/07a_cli_models.ipynb #49668de8
+# %% ../nbs/07a_cli_models.ipynb #cd21c5fb
 import typer
 from typer import Argument, Option
 from .terminal import Model, Photos, checked, commands, picture_file, report_skipped, say
 
-# %% ../nbs/07a_cli_models.ipynb #1504490b
+# %% ../nbs/07a_cli_models.ipynb #ae7f033a
 models = commands()
 
-# %% ../nbs/07a_cli_models.ipynb #d1a1f782
+# %% ../nbs/07a_cli_models.ipynb #6a411fc8
 @models.command()
 def embed(
     photos: Photos,
@@ -34,7 +34,7 @@ def embed(
     report_skipped(problems)
     print(f'{n} photos embedded, {len(problems)} skipped: {out}')
 
-# %% ../nbs/07a_cli_models.ipynb #c35eb33f
+# %% ../nbs/07a_cli_models.ipynb #3347197d
 @models.command()
 def segment(
     photos: Photos,
@@ -50,7 +50,7 @@ def segment(
     for flag, meaning in (('no_pet', 'no pet was found: the mask is the whole photo'), ('several_pets', 'several pets: the mask is of one')):
         if done.flags[flag]: print(f'in {done.flags[flag]} {meaning}')
 
-# %% ../nbs/07a_cli_models.ipynb #44f9b4bb
+# %% ../nbs/07a_cli_models.ipynb #f9278aa6
 def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bool, sheet: Path|None):
     "Masks against painted truth, beside plain guesses."
     from petlost.masks import drawn_masks, evaluate_masks, figures_by_group, mask_groups, mask_sheet, mask_table, read_masks
@@ -64,7 +64,7 @@ def _evaluate_masks(folder: Path, segmenters: list[str], drawn: int, as_json: bo
     mask_sheet([masked[i] for i in shown], [judged[segmenters[0]][i] for i in shown], segmenters[0]).save(sheet)
     say(f'the best, the middle and the worst masks of {segmenters[0]}: {sheet}')
 
-# %% ../nbs/07a_cli_models.ipynb #0c41a0f5
+# %% ../nbs/07a_cli_models.ipynb #68a8d07b
 def _parts(seen, model: str, searches: int) -> tuple[list, list]:
     "Figures of the model by parts of the set, and by slices."
     from petlost.breakdown import breakdown
@@ -89,7 +89,7 @@ def _write_pictures(folder: Path, figures: dict, seen):
     from petlost.photo import open_photo
     say(f'see {write_pictures(folder, figures, seen.vectors, seen.facts, lambda row: open_photo(seen.photos[row].path, name=seen.photos[row].name))}')
 
-# %% ../nbs/07a_cli_models.ipynb #b03ebdef
+# %% ../nbs/07a_cli_models.ipynb #d1ac3f92
 def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictures: Path|None, slices: int):
     "Retrieval of a model and its floors, with what else was asked for."
     from petlost.photoset import read_photos
@@ -109,7 +109,7 @@ def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictur
     if as_json: print(json.dumps(found, indent=1))
     if pictures: _write_pictures(pictures, figures, seen)
 
-# %% ../nbs/07a_cli_models.ipynb #e4ef39c1
+# %% ../nbs/07a_cli_models.ipynb #52f1403a
 @models.command()
 def evaluate(
     context: typer.Context,
@@ -131,7 +131,7 @@ def evaluate(
     if segmentation: return _evaluate_masks(photos, list(dict.fromkeys(segmenter)), drawn, as_json, sheet)
     _evaluate_pets(photos, model, as_json, record, pictures, slices)
 
-# %% ../nbs/07a_cli_models.ipynb #42a249fe
+# %% ../nbs/07a_cli_models.ipynb #60c94d47
 def parse_schedule(
     text: str, # 'full', 'frozen', 'distil', or settings such as 'metric_epochs=8,lr=0.0005'; 'distil,size=160' is distil with another size
 ) -> dict|None: # settings of `Schedule` that differ from the default; None for 'frozen'
@@ -150,7 +150,7 @@ def parse_schedule(
         except ValueError as e: raise ValueError(f"{key}={value}: {e.errors()[0]['msg'].lower()}") from None
     return settings
 
-# %% ../nbs/07a_cli_models.ipynb #e9ecd931
+# %% ../nbs/07a_cli_models.ipynb #2d1e59a3
 @models.command()
 def train(
     photos: Photos,
@@ -161,10 +161,11 @@ def train(
     resume: Annotated[bool, Option(help='go on from the last checkpoint in OUT')]=False,
 ):
     "Train a model: classify pets, then compare photos; or distil a better model into a faster one."
+    from fastai.torch_core import rank_distrib
     try: settings = parse_schedule(schedule)
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     _train(_of_sources(photos, sources), out, settings, hard_negatives, resume)
-    print(f'model written: {out}')
+    if not rank_distrib(): print(f'model written: {out}')
 
 def _of_sources(photos: Path, sources: str|None):
     "The photos of these sources; raises `ValueError` where there are none."
@@ -174,7 +175,7 @@ def _of_sources(photos: Path, sources: str|None):
     if not found.photos: raise ValueError(f'{photos}: no photo of the sources {sources}')
     return found
 
-# %% ../nbs/07a_cli_models.ipynb #2eb9051a
+# %% ../nbs/07a_cli_models.ipynb #1183170d
 def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, resume: bool):
     "The schedule, or only what comes before it."
     from petlost.embed import fast_model, frozen_model, save_model
@@ -187,7 +188,7 @@ def _train(found, out: Path, settings: dict|None, hard_negatives: Path|None, res
         save_model(fast_model(frozen_model(found, out, progress=True)), out, 'fast.json')
         for listing in ('model.json', 'fast.json'): calibrate_model(out, found, progress=True, listing=listing)
 
-# %% ../nbs/07a_cli_models.ipynb #3719b63c
+# %% ../nbs/07a_cli_models.ipynb #16a36d41
 @models.command()
 def calibrate(
     photos: Photos,
@@ -199,7 +200,7 @@ def calibrate(
     facts = calibrate_model(model, _of_sources(photos, sources), progress=True).card['calibrated_on']
     print(f'{model}: fitted on {facts["photos"]} photos, {facts["pairs"]} candidates, calibration error {facts["ece"]:.3f}')
 
-# %% ../nbs/07a_cli_models.ipynb #dc80e689
+# %% ../nbs/07a_cli_models.ipynb #98f6a184
 @models.command('train-masks')
 def train_masks(
     photos: Photos,
@@ -217,7 +218,7 @@ def train_masks(
     report_skipped(material.problems)
     print(f'head written: {train_mask_head(material, out, resume=resume)}')
 
-# %% ../nbs/07a_cli_models.ipynb #388ba026
+# %% ../nbs/07a_cli_models.ipynb #3bdfdb5a
 @models.command()
 def mine(
     catalogue: Annotated[Path, Argument(help='a catalogue')],

@@ -6,17 +6,17 @@
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'MAX_SCANS', 'MAX_SECONDS', 'MAX_SIDE', 'FORMATS', 'FRAMES', 'one_line', 'BadPhoto',
            'read_bytes', 'jpeg_quality', 'open_photo', 'Taken', 'taken']
 
-# %% ../nbs/00a_photo.ipynb #097e3ffd
+# %% ../nbs/00a_photo.ipynb #b7578ca2
 import io, stat, time, unicodedata, zipfile, zlib
 from pathlib import Path
 from typing import NamedTuple
 
-# %% ../nbs/00a_photo.ipynb #82a15e00
+# %% ../nbs/00a_photo.ipynb #f4f6549d
 import cv2, numpy as np
 import pillow_heif
 from PIL import Image, ImageOps
 
-# %% ../nbs/00a_photo.ipynb #3146f52e
+# %% ../nbs/00a_photo.ipynb #fd92f409
 def one_line(
     text, # anything that has a text
 ) -> str: # printable, without line breaks
@@ -33,8 +33,9 @@ class BadPhoto(ValueError):
         self.path, self.reason = str(path), one_line(' '.join(str(reason).split()))
         self.row = row
         super().__init__(f'{one_line(path)}: {self.reason}')
+    def __reduce__(self): return type(self), (self.path, self.reason, self.row) # so that it can travel between processes
 
-# %% ../nbs/00a_photo.ipynb #b5b4368a
+# %% ../nbs/00a_photo.ipynb #5ecb55c6
 MAX_BYTES = 64 * 2**20   # of a file
 MAX_PIXELS = 64_000_000  # that are decoded; a JPEG is scaled while it is decoded and may have 178 million, Pillow's own limit, if it is not progressive
 MAX_SCANS = 100          # of a JPEG
@@ -42,7 +43,7 @@ MAX_SECONDS = 10         # to decode
 MAX_SIDE = 512           # pixels, longest side of what `open_photo` returns
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'TIFF', 'HEIF', 'AVIF', 'BMP', 'JPEG2000') # no other of Pillow's decoders ever sees an upload
 
-# %% ../nbs/00a_photo.ipynb #ba112329
+# %% ../nbs/00a_photo.ipynb #6bfc4bff
 def read_bytes(
     src: str|Path|zipfile.Path|bytes, # where the file is, or its content
     name: str|None=None,              # what to call it in an error; by default the path
@@ -65,7 +66,7 @@ def read_bytes(
     if len(data) > MAX_BYTES: raise BadPhoto(name, f'the file is larger than {MAX_BYTES // 2**20} MB')
     return data
 
-# %% ../nbs/00a_photo.ipynb #3e3239a4
+# %% ../nbs/00a_photo.ipynb #d75f61dc
 class _Clocked(io.BytesIO):
     "A file in memory that can be read for a limited time."
     def __init__(self, data: bytes, seconds: float):
@@ -75,7 +76,7 @@ class _Clocked(io.BytesIO):
         if time.monotonic() > self.stop: raise TimeoutError('it takes too long to decode')
         return super().read(size)
 
-# %% ../nbs/00a_photo.ipynb #18946cbb
+# %% ../nbs/00a_photo.ipynb #d09139db
 pillow_heif.register_heif_opener()
 
 def _refusal(im: Image.Image, data: bytes, stored: tuple[int, int]) -> str|None:
@@ -84,7 +85,7 @@ def _refusal(im: Image.Image, data: bytes, stored: tuple[int, int]) -> str|None:
     if (w * h if im.info.get('progressive') else im.width * im.height) > MAX_PIXELS: return f'{w} x {h} pixels is more than a photo has'
     if im.format in ('JPEG', 'MPO') and (scans := data.count(b'\xff\xda')) > MAX_SCANS: return f'it is made of {scans} scans; a photo has about ten'
 
-# %% ../nbs/00a_photo.ipynb #e46e26e0
+# %% ../nbs/00a_photo.ipynb #a6c2e8a6
 def _to_8_bit(im: Image.Image) -> Image.Image:
     "Grey picture of integers or floats, scaled to 8 bits by the smallest power of two that holds its largest value."
     values = np.asarray(im)
@@ -101,7 +102,7 @@ def _small_rgb(im: Image.Image, max_side: int) -> Image.Image:
     rgba = im.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', im.size, 'white'), rgba).convert('RGB')
 
-# %% ../nbs/00a_photo.ipynb #b504cc05
+# %% ../nbs/00a_photo.ipynb #e71974a7
 def _load(im: Image.Image, data: bytes, max_side: int) -> tuple[Image.Image, bool]:
     "Decode; the picture, and whether all of it was there. Raises what Pillow raises when nothing can be had."
     try:
@@ -125,7 +126,7 @@ def _mend(im: Image.Image) -> tuple[Image.Image, float]:
     if len(there): pixels[:lines.start] = pixels[lines.stop:] = there.mean(axis=(0, 1)).round()
     return Image.fromarray(pixels), len(there) / len(pixels)
 
-# %% ../nbs/00a_photo.ipynb #85c1d58e
+# %% ../nbs/00a_photo.ipynb #5bc70235
 FRAMES = 8 # that are looked at
 _ANIMATIONS = ('GIF', 'PNG', 'WEBP', 'AVIF')
 
@@ -143,7 +144,7 @@ def _sharpest(im: Image.Image, max_side: int) -> Image.Image|None:
         if (edges := _edges(frame)) > most: best, most = frame, edges
     return best
 
-# %% ../nbs/00a_photo.ipynb #44a556cb
+# %% ../nbs/00a_photo.ipynb #60f48234
 _LUMA = np.array([16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
                   18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99])
 _Q = np.arange(1, 101)
@@ -157,7 +158,7 @@ def jpeg_quality(
     if not tables or len(first := tables[min(tables)]) != 64: return None
     return int(_Q[np.abs(_TABLES - np.clip(first, 1, 255)).sum(1).argmin()])
 
-# %% ../nbs/00a_photo.ipynb #436aaf88
+# %% ../nbs/00a_photo.ipynb #790c753a
 def _orientation(im: Image.Image) -> int:
     "The EXIF orientation of a decoded picture, 1 to 8; 1 when there is none or it cannot be read."
     try: turn = im.getexif().get(0x0112, 1)
@@ -185,7 +186,7 @@ def _decode(data: bytes, max_side: int, name: str) -> Image.Image:
     upright.info = dict(flags=flags, size=(h, w) if turn > 4 else (w, h), jpeg_quality=quality)
     return upright
 
-# %% ../nbs/00a_photo.ipynb #51eb3601
+# %% ../nbs/00a_photo.ipynb #4712fb4f
 def open_photo(
     src: str|Path|zipfile.Path|bytes, # where the file is, or its content
     max_side: int=MAX_SIDE,           # longest side of the result in pixels; smaller photos are not enlarged
@@ -201,7 +202,7 @@ def open_photo(
     except MemoryError: raise BadPhoto(name, 'it needs more memory than there is') from None
     except Exception as e: raise BadPhoto(name, f'too damaged to decode ({e or type(e).__name__})') from None
 
-# %% ../nbs/00a_photo.ipynb #7d9f27c8
+# %% ../nbs/00a_photo.ipynb #ace3bee4
 class Taken(NamedTuple):
     "Where and when a photo was taken, as its EXIF says; None where it says nothing that makes sense."
     place: tuple[float, float]|None # degrees north, degrees east

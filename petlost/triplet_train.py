@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DISTIL', 'COLLAPSED', 'PHASES', 'Learns', 'Schedule', 'read_hard_negatives', 'train']
 
-# %% ../nbs/03_triplet_train.ipynb #0f38f7f2
+# %% ../nbs/03_triplet_train.ipynb #559f3b88
 import csv, io, json, os, shutil, time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -16,7 +16,7 @@ import fastai.callback.schedule
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from fastai.torch_core import default_device, set_seed
+from fastai.torch_core import default_device, num_distrib, rank_distrib, set_seed
 from fastcore.basics import patch
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -30,10 +30,11 @@ from .evaluate import retrieval
 from .objectives import LOSSES, Comparison, Objective, Teacher, classifier
 from .pet_net import POOLS, create_net, fit_neck, net_vectors, param_groups
 from .photoset import PhotoSet, read_photos
+from .processes import Together, from_first, joined, mean_of_all
 from .sample import sample_catalogue
 from .splits import split_pets
 
-# %% ../nbs/03_triplet_train.ipynb #43bedf15
+# %% ../nbs/03_triplet_train.ipynb #2868da36
 @dataclass(frozen=True)
 class Learns:
     "What learns, and from which batches."
@@ -53,7 +54,7 @@ class Learns:
     judge: str = ''           # a source that is kept back whole, besides
     seed: int = 0             # of everything drawn at random
 
-# %% ../nbs/03_triplet_train.ipynb #2d19df59
+# %% ../nbs/03_triplet_train.ipynb #e63b7edb
 @dataclass(frozen=True)
 class Schedule(Learns):
     "What `train` does, in numbers; ValueError where they make no sense."
@@ -77,7 +78,7 @@ class Schedule(Learns):
     patience: int = 0         # stop a phase after so many epochs without a better one; 0: never
     def __post_init__(self): _check(self)
 
-# %% ../nbs/03_triplet_train.ipynb #ab336a9b
+# %% ../nbs/03_triplet_train.ipynb #81fc6120
 DISTIL = dict(teacher='petlost', distil_epochs=8, neck_epochs=0, classify_epochs=0, metric_epochs=0, unfreeze=4) # a fast network learns from the default model
 
 def _check(s):
@@ -91,7 +92,7 @@ def _check(s):
     if not 0 <= s.ema < 1: raise ValueError(f'ema is a share below 1, not {s.ema}')
     if bool(s.distil_epochs) != bool(s.teacher): raise ValueError('distil_epochs and teacher go together')
 
-# %% ../nbs/03_triplet_train.ipynb #39222f72
+# %% ../nbs/03_triplet_train.ipynb #b2452e0d
 def _jpeg(im):
     "The photo after a JPEG of random quality."
     data = io.BytesIO(); im.save(data, 'JPEG', quality=int(torch.randint(40, 96, ())))
@@ -102,7 +103,7 @@ def _augment(size):
                        v2.ColorJitter(.3, .3, .3, .03), v2.RandomApply([v2.GaussianBlur(5, (.1, 1.5))], .2),
                        v2.RandomApply([_jpeg], .3)])
 
-# %% ../nbs/03_triplet_train.ipynb #dc4e954b
+# %% ../nbs/03_triplet_train.ipynb #1f19db8e
 def _split(pets, sources, schedule):
     "Rows to learn from, rows to judge on, and rows of strangers that are left over."
     pets, away = np.array(pets), np.array([bool(schedule.judge) and s == schedule.judge for s in sources])
@@ -112,7 +113,7 @@ def _split(pets, sources, schedule):
     held = np.concatenate([here[held], np.flatnonzero(away)])
     return here[rows], held, np.setdiff1d(here, [*here[rows], *held])
 
-# %% ../nbs/03_triplet_train.ipynb #850f30f9
+# %% ../nbs/03_triplet_train.ipynb #e7461f4f
 def read_hard_negatives(
     path: Path,         # hard_negatives.csv with the columns anchor_report and negative_report
     photoset: PhotoSet, # to know the pet of each report
@@ -128,7 +129,7 @@ def read_hard_negatives(
         for x, y in ((a, b), (b, a)): alike.setdefault(x.pet or x.id, set()).add(y.pet or y.id)
     return alike
 
-# %% ../nbs/03_triplet_train.ipynb #d0487ac9
+# %% ../nbs/03_triplet_train.ipynb #a56e6daf
 def _with_drawn(photoset, schedule, folder):
     "The photos and, where the schedule asks for them, drawn pets."
     if not schedule.drawn: return photoset
@@ -138,7 +139,7 @@ def _with_drawn(photoset, schedule, folder):
     reports = {f'drawn/{i}': replace(r, id=f'drawn/{i}', pet=f'drawn/{r.pet or i}') for i, r in more.reports.items()}
     return PhotoSet(photoset.root, [*photoset.photos, *photos], photoset.reports | reports, photoset.problems)
 
-# %% ../nbs/03_triplet_train.ipynb #9ff76b1e
+# %% ../nbs/03_triplet_train.ipynb #1eb6fcb7
 COLLAPSED = .95 # mean cosine of photos of different pets; centred, it starts at 0
 
 def _alike(vectors): return (np.linalg.norm(vectors.sum(0)) ** 2 - len(vectors)) / (len(vectors) * (len(vectors) - 1))
@@ -148,31 +149,28 @@ def _fault(vectors):
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2): return 'the network no longer gives unit vectors'
     return 'the network has collapsed, all photos look alike to it,' if _alike(vectors) > COLLAPSED else None
 
-# %% ../nbs/03_triplet_train.ipynb #f0aaccee
+# %% ../nbs/03_triplet_train.ipynb #447d8e6c
 class _Judge(Callback):
     "Judge the held-out pets after each epoch, remember the best network, write a checkpoint."
     order = 65
-    def __init__(self, run, phase): self.run, self.phase = run, phase
+    def __init__(self, run, phase, objective): self.run, self.phase, self.objective = run, phase, objective
     def before_epoch(self):
         seed = self.run.schedule.seed * 10_007 + self.phase * 101 + self.epoch
-        set_seed(seed); self.dls.train.rng.seed(seed)
+        set_seed(seed + 1_000_003 * rank_distrib()); self.dls.train.rng.seed(seed)
         self.losses, self.since = [], time.time()
-        if PHASES[self.phase] == 'metric' and self.epoch >= self.n_epoch // 2: self.model.question.harder()
+        if PHASES[self.phase] == 'metric' and self.epoch >= self.n_epoch // 2: self.objective.question.harder()
     def before_validate(self): raise CancelValidException()
     def after_loss(self):
-        if not torch.isfinite(self.loss): self.stop(f'the loss is {self.loss.item()} in {PHASES[self.phase]}, epoch {self.epoch + 1}: try a smaller lr')
+        if not torch.isfinite(loss := mean_of_all(self.loss)): self.stop(f'the loss is {loss.item()} in {PHASES[self.phase]}, epoch {self.epoch + 1}: try a smaller lr')
     def after_batch(self):
         if not self.training: return
         self.losses.append(self.loss.item()); self.run.bar.update()
-        if self.run.mean: self.run.mean.update_parameters(self.model.net)
+        if self.run.mean: self.run.mean.update_parameters(self.run.net)
     def after_epoch(self):
         if not self.losses: return
-        run, net = self.run, self.run.mean.module if self.run.mean else self.model.net
-        vectors = run.vectors(net)
-        if fault := _fault(vectors): self.stop(f'{fault} after {PHASES[self.phase]}, epoch {self.epoch + 1}: try a smaller lr')
-        run.judge(PHASES[self.phase], self.epoch + 1, np.mean(self.losses), vectors, net, self.since)
-        run.save(self.phase, self.epoch + 1, self.model, self.opt)
-        if run.schedule.patience and run.stale(PHASES[self.phase]) >= run.schedule.patience: raise CancelFitException()
+        fault, self.run.curves = from_first(self.judged)
+        if fault: self.stop(f'{fault} after {PHASES[self.phase]}, epoch {self.epoch + 1}: try a smaller lr')
+        if (patience := self.run.schedule.patience) and self.run.stale(PHASES[self.phase]) >= patience: raise CancelFitException()
     def stop(self, fault):
         self.run.fault = fault
         raise CancelFitException()
@@ -180,7 +178,7 @@ class _Judge(Callback):
 
 
 
-# %% ../nbs/03_triplet_train.ipynb #12a6f94c
+# %% ../nbs/03_triplet_train.ipynb #4f885200
 PHASES = ('neck', 'distil', 'classify', 'metric')
 class _Run:
     "One training run: data, network, the best so far, and the checkpoint."
@@ -188,7 +186,7 @@ class _Run:
         _split([photoset.pet(p) for p in photoset.photos], [p.source for p in photoset.photos], schedule)
         self.out, self.schedule, self.work = Path(out), schedule, Path(out) / 'checkpoint'
         self.work.mkdir(parents=True, exist_ok=True)
-        self.cache = PhotoCache(_with_drawn(photoset, schedule, self.work / 'drawn'), self.work / 'photos.npy', schedule.size, schedule.view)
+        self.cache = from_first(lambda: PhotoCache(_with_drawn(photoset, schedule, self.work / 'drawn'), self.work / 'photos.npy', schedule.size, schedule.view))
         self.photoset = self.cache.photoset; photos = self.photoset.photos
         self.pets, self.sources, self.scenes = [self.photoset.pet(p) for p in photos], [p.source for p in photos], [p.scene for p in photos]
         self.rows, self.held, self.spare = _split(self.pets, self.sources, schedule)
@@ -197,10 +195,10 @@ class _Run:
         self.alike = {a: bs & known for a, bs in found.items() if a in self.names and bs & known}
         if hard_negatives and not self.alike: raise ValueError(f'{hard_negatives}: none of its reports is among the training pets')
         set_seed(schedule.seed); self.net = create_net(schedule.backbone, schedule.dim, True, schedule.pool, schedule.block).to(default_device())
-        self.curves, self.best, self.done, self.mean, self.bar = [], None, (0, 0), None, tqdm(disable=not progress, unit='batch', leave=False)
+        self.curves, self.best, self.done, self.mean, self.bar = [], None, (0, 0), None, tqdm(disable=not progress or rank_distrib() > 0, unit='batch', leave=False)
         self.key = json.dumps([asdict(schedule), self.pets, sorted((a, sorted(bs)) for a, bs in self.alike.items())])
 
-# %% ../nbs/03_triplet_train.ipynb #3f0b6123
+# %% ../nbs/03_triplet_train.ipynb #6d707971
 @patch
 def plain(run: _Run, rows):
     "Batches of these photos alone, in order and without random views."
@@ -220,16 +218,17 @@ def dls(run: _Run, phase):
     both = pet_dls(block, run.photoset, pets=s.pets, photos=s.photos, strangers=s.strangers, alike=run.alike, balance=s.balance)
     return DataLoaders(both.train, run.plain(run.held))
 
-# %% ../nbs/03_triplet_train.ipynb #be9ffcf2
+# %% ../nbs/03_triplet_train.ipynb #93f071b5
 @patch
 def taught(run: _Run):
     "What the teacher makes of all photos: float32 [n, t], kept for a resumed run."
     path = run.work / 'teacher.npy'
-    if not path.exists():
+    def ask():
+        if path.exists(): return
         found, photos, _ = embed_set(run.photoset, load_model(run.schedule.teacher), not run.bar.disable)
         at = {p.name: i for i, p in enumerate(photos)}
         np.save(run.work / 'teacher.tmp.npy', found[[at[p.name] for p in run.photoset.photos]]); os.replace(run.work / 'teacher.tmp.npy', path)
-    return np.load(path)
+    from_first(ask); return np.load(path)
 
 @patch
 def objective(run: _Run, phase, start):
@@ -240,7 +239,7 @@ def objective(run: _Run, phase, start):
     else: ask = classifier(run.labels, start[run.rows], s.arc_margin, s.centres, s.smoothing)
     return Objective(run.net, ask, Teacher(names, start, s.heat) if s.guard else None, s.guard)
 
-# %% ../nbs/03_triplet_train.ipynb #c403e63d
+# %% ../nbs/03_triplet_train.ipynb #8537267e
 @patch
 def figures(run: _Run, vectors):
     "Figures on the held-out pets."
@@ -262,7 +261,7 @@ def stale(run: _Run, phase):
     scores = [c['mAP'] for c in run.curves]
     return min(len(scores) - 1 - int(np.argmax(scores)), sum(c['phase'] == phase for c in run.curves))
 
-# %% ../nbs/03_triplet_train.ipynb #b25d1d70
+# %% ../nbs/03_triplet_train.ipynb #00ac8cc6
 @patch
 def save(run: _Run, phase, epoch, model, opt):
     "Write the checkpoint whole or not at all."
@@ -270,6 +269,16 @@ def save(run: _Run, phase, epoch, model, opt):
     state = dict(key=run.key, phase=phase, epoch=epoch, curves=run.curves, score=run.best[0], best=run.best[1],
                  model=model.state_dict(), mean=run.mean and run.mean.state_dict(), opt=dict(state=list(opt['state']), hypers=hypers))
     torch.save(state, run.work / 'run.tmp'); os.replace(run.work / 'run.tmp', run.work / 'run.pt')
+
+@patch
+def judged(self: _Judge):
+    "The fault of the network, if it has one, and the curves, with this epoch if it has none."
+    run, net = self.run, self.run.mean.module if self.run.mean else self.run.net
+    vectors = run.vectors(net)
+    if fault := _fault(vectors): return fault, run.curves
+    run.judge(PHASES[self.phase], self.epoch + 1, np.mean(self.losses), vectors, net, self.since)
+    run.save(self.phase, self.epoch + 1, self.objective, self.opt)
+    return None, run.curves
 
 @patch
 def load(run: _Run):
@@ -280,7 +289,7 @@ def load(run: _Run):
     run.curves, run.best, run.done = state['curves'], (state['score'], state['best']), (state['phase'], state['epoch'])
     return state
 
-# %% ../nbs/03_triplet_train.ipynb #86c2d68d
+# %% ../nbs/03_triplet_train.ipynb #49f714e4
 @patch
 def learner(run: _Run, phase, objective):
     "A fastai `Learner` for one phase, with the right layers frozen."
@@ -295,7 +304,8 @@ def learner(run: _Run, phase, objective):
 @patch
 def fit(run: _Run, phase, objective, epochs, state):
     "Run one phase, from its checkpointed epoch if there is one."
-    learn = run.learner(phase, objective); learn.add_cb(_Judge(run, phase)); s = run.schedule
+    learn = run.learner(phase, objective); learn.add_cb(_Judge(run, phase, objective)); s = run.schedule
+    if num_distrib() > 1: learn.add_cb(Together())
     run.mean = AveragedModel(objective.net, multi_avg_fn=get_ema_multi_avg_fn(s.ema), use_buffers=True) if s.ema else None
     first = run.done[1] if state and run.done[0] == phase else 0
     if first:
@@ -306,7 +316,7 @@ def fit(run: _Run, phase, objective, epochs, state):
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, [s.lr * m for m in (.01, .1, 1.)[-len(learn.opt.hypers):]], start_epoch=first)
     if run.fault: run.bar.close(); raise ValueError(run.fault)
 
-# %% ../nbs/03_triplet_train.ipynb #ac6fa3b6
+# %% ../nbs/03_triplet_train.ipynb #4f34b28b
 @patch
 def way_back(run: _Run):
     "Judge weights between the start and the best so far."
@@ -317,7 +327,7 @@ def way_back(run: _Run):
         run.net.load_state_dict({k: torch.lerp(v, end[k], step / 4) if v.is_floating_point() else end[k] for k, v in run.first.items()})
         run.judge('between', step, None, run.vectors(run.net), run.net, since)
 
-# %% ../nbs/03_triplet_train.ipynb #a0cadd3b
+# %% ../nbs/03_triplet_train.ipynb #a57b8d6c
 @patch
 def left(run: _Run, phase, epochs):
     "Is there anything left to do in this phase?"
@@ -338,10 +348,10 @@ def go(run: _Run, resume):
         if not run.left(phase, epochs): continue
         if last != phase and (last, phase) != (0, 2): objective = run.objective(phase, start)
         run.fit(phase, objective, epochs, state); last = phase
-    if s.interpolate and s.keep_best: run.way_back()
+    if s.interpolate and s.keep_best: from_first(run.way_back)
     run.bar.close(); run.net.load_state_dict(run.best[1]); return run.net.eval()
 
-# %% ../nbs/03_triplet_train.ipynb #fe8f4769
+# %% ../nbs/03_triplet_train.ipynb #297f1e63
 def _draw_curves(curves, path):
     "Held-out figures and loss, epoch by epoch."
     from matplotlib.figure import Figure
@@ -352,7 +362,7 @@ def _draw_curves(curves, path):
     for ax in (left, right): ax.set_xticks(at, names, rotation=60, ha='right', fontsize=7); ax.legend(fontsize=7)
     fig.savefig(path)
 
-# %% ../nbs/03_triplet_train.ipynb #42040f96
+# %% ../nbs/03_triplet_train.ipynb #ce93cd6b
 @patch
 def card(run: _Run, figures):
     "What a reader of the model must know."
@@ -373,7 +383,7 @@ def _finish(run, net):
     save_model(replace(model, segmenter=run.cache.segmenter, calibration=calibration), run.out)
     del run.cache; shutil.rmtree(run.work)
 
-# %% ../nbs/03_triplet_train.ipynb #062bf56a
+# %% ../nbs/03_triplet_train.ipynb #409bd449
 def train(
     photoset: PhotoSet, # from `read_photos`; the label of a photo is its pet, or its report where no pet is known
     out: str | Path,    # the model folder to make
@@ -384,7 +394,9 @@ def train(
 ) -> Path:              # the model folder
     "The phases of the schedule in order; keeps what is best on held-out pets. ValueError on photos it cannot learn from, and after a collapse."
     out = Path(out)
-    if resume and (out / 'model.json').exists(): return out
-    if not resume: shutil.rmtree(out / 'checkpoint', ignore_errors=True)
-    run = _Run(photoset, out, schedule, hard_negatives, progress)
-    _finish(run, run.go(resume)); return out
+    with joined():
+        if resume and from_first((out / 'model.json').exists): return out
+        if not resume: from_first(lambda: shutil.rmtree(out / 'checkpoint', ignore_errors=True))
+        run = _Run(photoset, out, schedule, hard_negatives, progress)
+        net = run.go(resume)
+        from_first(lambda: _finish(run, net)); return out

@@ -1,5 +1,5 @@
 """A training run that is killed, input that it cannot learn from, and batches of any set of pets."""
-import os, signal, subprocess, sys, time
+import os, socket, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,9 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 from pytorch_metric_learning.miners import TripletMarginMiner
 
+from running import PETLOST
 from petlost.batches import OpenSquare, PetBatches, pet_block, pet_dls
+from petlost.embed import open_model
 from petlost.facts import Report
 from petlost.photoset import Photo, PhotoSet, read_photos
 from petlost.sample import sample_catalogue
@@ -37,17 +39,18 @@ def hard(pets, tmp_path_factory):
     path.write_text('anchor_report,negative_report\n' + ''.join(f'{a},{b}\n' for a, b in zip(reports, reports[1:])))
     return path
 
-def kill_after_first_epoch(pets, hard, out):
-    child = subprocess.Popen([sys.executable, '-c', CHILD, str(pets.root), str(out), repr(SHORT), str(hard)])
+def kill_after_first_epoch(out, children):
     try:
-        for _ in range(6000):
-            if (out / 'checkpoint' / 'run.pt').exists() or child.poll() is not None: break
+        for _ in range(12000):
+            if (out / 'checkpoint' / 'run.pt').exists() or any(child.poll() is not None for child in children): break
             time.sleep(.01)
-    finally: os.kill(child.pid, signal.SIGKILL); child.wait()
+    finally:
+        for child in children: child.kill()
+        for child in children: child.communicate()
 
 def test_killed_and_resumed_is_as_if_never_killed(pets, hard, tmp_path):
     killed = tmp_path / 'killed'
-    kill_after_first_epoch(pets, hard, killed)
+    kill_after_first_epoch(killed, [subprocess.Popen([sys.executable, '-c', CHILD, str(pets.root), str(killed), repr(SHORT), str(hard)])])
     assert not (killed / 'model.json').exists()
     assert len(torch.load(killed / 'checkpoint' / 'run.pt', weights_only=True)['curves']) < 4
     with pytest.raises(ValueError, match='another schedule'): train(pets, killed, Schedule(**SHORT, seed=1), hard, resume=True, progress=False)
@@ -57,6 +60,33 @@ def test_killed_and_resumed_is_as_if_never_killed(pets, hard, tmp_path):
     assert len(whole.curves) in (4, 7), 'the way back is tried when training got anywhere'
     assert [c | dict(seconds=0) for c in again.curves] == [c | dict(seconds=0) for c in whole.curves]
     assert all(torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), straight.state_dict().values()))
+
+def begin_both(pets, out, *more, schedule=SHORT):
+    "Train in two processes, as `torchrun` starts them."
+    with socket.create_server(('127.0.0.1', 0)) as free: port = free.getsockname()[1]
+    told = ','.join(f'{k}={v}' for k, v in schedule.items())
+    def begin(rank):
+        facts = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=1)
+        return subprocess.Popen([PETLOST, 'train', pets.root, '--out', out, '--schedule', told, *more], env=os.environ | {k: str(v) for k, v in facts.items()},
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding='utf-8')
+    return [begin(rank) for rank in range(2)]
+
+def test_two_processes_killed_and_resumed_make_one_model(pets, tmp_path):
+    out = tmp_path / 'both'
+    kill_after_first_epoch(out, begin_both(pets, out))
+    begun = torch.load(out / 'checkpoint' / 'run.pt', weights_only=True)['curves']
+    assert 2 <= len(begun) < 4
+    both = begin_both(pets, out, '--resume'); ends = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [0, 0], ends
+    assert ends[0][0].endswith(f'model written: {out}\n') and not ends[1][0], 'the first alone speaks'
+    curves = open_model(out).card['curves']
+    assert [(c['phase'], c['epoch']) for c in curves][:4] == [('start', 0), ('neck', 1), ('classify', 1), ('metric', 1)]
+    assert curves[:len(begun)] == begun and not (out / 'checkpoint').exists()
+
+def test_two_processes_end_together_when_training_fails(pets, tmp_path):
+    both = begin_both(pets, tmp_path / 'm', schedule=SHORT | dict(classify_epochs=0, metric_epochs=0, lr=1e30))
+    ends = [one.communicate(timeout=300) for one in both]
+    assert [one.returncode for one in both] == [1, 1] and all('neck, epoch 1: try a smaller lr' in stderr for _, stderr in ends)
 
 def test_loss_that_is_not_a_number_is_one_line(pets, tmp_path):
     with pytest.raises(ValueError, match='^the (loss is nan|network no longer gives unit vectors).* neck, epoch 1: try a smaller lr'):
