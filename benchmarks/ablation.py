@@ -16,19 +16,21 @@ from petlost.triplet_train import DISTIL, Schedule, train
 
 VIEWS = ('whole', 'crop', 'isolated')
 LAST = dict(keep_best=False, interpolate=False) # what training does, not what a careful schedule hands out
+TRIPLETS = dict(LAST, neck_epochs=0, classify_epochs=0, metric_epochs=6)
 TRAINED = {
     'linear head on the frozen backbone': dict(LAST, dim=512, unfreeze=0, neck_epochs=8, classify_epochs=0, metric_epochs=0),
     'classification': dict(LAST, classify_epochs=6, metric_epochs=0),
-    'triplets': dict(LAST, neck_epochs=0, classify_epochs=0, metric_epochs=6),
+    'triplets': TRIPLETS,
     'classification, then triplets': LAST,
-    'both, best on held-out pets, way back': {},
-    'both, and 200 drawn pets': dict(LAST, drawn=200),
+    'multi-similarity': dict(TRIPLETS, loss='multi_similarity'),
+    'distilled from petlost, then triplets': TRIPLETS | dict(DISTIL, metric_epochs=6),
+    'triplets, best on held-out pets, way back': dict(TRIPLETS, keep_best=True, interpolate=True),
+    'triplets, and 100 drawn pets': dict(TRIPLETS, drawn=100),
     'distilled from petlost': dict(LAST, **DISTIL),
-    'both, the start as a guard': dict(LAST, guard=1.),
-    'both, average of the weights': dict(LAST, ema=.98),
-    'classification, then multi-similarity': dict(LAST, loss='multi_similarity'),
-    'classification, then SupCon with memory': dict(LAST, loss='supcon', memory=512),
-    'both, sources as they are': dict(LAST, balance=0.),
+    'triplets, sources as they are': dict(TRIPLETS, balance=0.),
+    'triplets, the start as a guard': dict(TRIPLETS, guard=1.),
+    'triplets, average of the weights': dict(TRIPLETS, ema=.98),
+    'SupCon with memory': dict(TRIPLETS, loss='supcon', memory=512),
 } # rung -> how it differs from the default schedule
 
 # ---- rungs without training

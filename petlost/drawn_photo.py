@@ -171,7 +171,7 @@ def _furniture(r, img, cover, box):
     img[top:top + line] *= 1.35
 
 def _leaves(r, img, cover, box):
-    (h, w), (l, t, rt, b) = cover.shape, box
+    w, (l, t, rt, b) = cover.shape[1], box
     for _ in range(int(r.integers(10, 22))):
         low = r.random() < .5; x = r.uniform(l, rt) if low else (l, rt)[r.integers(2)] + r.normal(0, .12)*(rt - l); y = b - (abs(r.normal(0, .16)) if low else r.random())*(b - t)
         green = np.float32([.20, .36, .14])*r.uniform(.6, 1.5)*np.float32([r.uniform(.8, 1.4), 1, 1]); size = (int(r.uniform(.05, .12)*w*16), int(r.uniform(.012, .035)*w*16))

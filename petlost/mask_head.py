@@ -115,7 +115,7 @@ class HeadSchedule:
     def __post_init__(self):
         if min(self.held_out, self.batch) < 1 or self.pictures < self.held_out + self.batch:
             raise ValueError(f'{self.pictures} pictures are too few to hold out {self.held_out} and fill a batch of {self.batch}')
-        if self.epochs < 1 or self.lr <= 0: raise ValueError('there must be at least one epoch and lr above 0')
+        if self.epochs < 1 or not 0 < self.lr < float('inf'): raise ValueError('there must be at least one epoch and lr above 0')
         if self.dim < 4 or self.dim % 4: raise ValueError(f'dim must be a multiple of 4, not {self.dim}')
 
     @property

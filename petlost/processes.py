@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['joined', 'from_first', 'mean_of_all', 'Together']
 
-# %% ../nbs/03d_processes.ipynb #3728cef0
+# %% ../nbs/03d_processes.ipynb #922b8ecb
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
 
-# %% ../nbs/03d_processes.ipynb #e0e72eeb
+# %% ../nbs/03d_processes.ipynb #651fb550
 import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import num_distrib, rank_distrib
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-# %% ../nbs/03d_processes.ipynb #1f930487
+# %% ../nbs/03d_processes.ipynb #9e1b546a
 @contextmanager
 def joined():
     "Join the processes that `torchrun` started, and leave them at the end; alone it does nothing."
@@ -29,7 +29,7 @@ def joined():
     try: yield
     finally: distributed.destroy_process_group()
 
-# %% ../nbs/03d_processes.ipynb #257b4916
+# %% ../nbs/03d_processes.ipynb #16c72862
 def from_first(
     make: Callable, # without arguments; runs in the first process alone
 ): # what it gave, in every process
@@ -38,7 +38,7 @@ def from_first(
     if num_distrib() > 1: distributed.broadcast_object_list(found)
     return found[0]
 
-# %% ../nbs/03d_processes.ipynb #54ca881d
+# %% ../nbs/03d_processes.ipynb #d1854b60
 def mean_of_all(
     x: torch.Tensor, # float, of the same shape in every process
 ) -> torch.Tensor:   # the same in every process
@@ -47,7 +47,7 @@ def mean_of_all(
     distributed.all_reduce(x := x.detach().clone())
     return x / num_distrib()
 
-# %% ../nbs/03d_processes.ipynb #676173c9
+# %% ../nbs/03d_processes.ipynb #ee62b731
 class Together(Callback):
     "Average the gradients over the processes."
     order = 11 # after fastai has put the model on its device
