@@ -185,6 +185,7 @@ def _print_hits(hits: list[dict]):
     for i, hit in enumerate(hits, 1):
         print(one_line(f"{i:3d}  {hit['score']:.3f}  {hit['report']}  {hit['photo']}  {facts_line(hit)}").rstrip())
     if not hits: say('no report passes the filters')
+    elif hits[0]['likely'] is False: say('none of these stands out; the pet may still be among them')
 
 # %% ../nbs/07_cli.ipynb #a6ea5840
 def _write_html(path: Path, searcher, query, hits: list[dict], title: str):

@@ -278,22 +278,24 @@ class Hit:
     seen_at: str|None
     photos: list[str]         # names of up to five photos, most alike first
     distance_km: float|None=None # from the place of the query, where both are known
+    likely: bool|None=None    # is the probability above the model's threshold? None when it has no calibration
 
 # %% ../nbs/05_index.ipynb #8821a80d
 @patch
 def _probabilities(self: Catalogue,
     ranked: np.ndarray, # float [m], scores of reports, best first, with the strangers after those that are shown
-) -> list[float|None]: # 0 to 1
+) -> list[tuple[float|None, bool|None]]: # 0 to 1; is that likely?
     "Chance of the same pet for each, by the model's calibration."
-    if not self.model.get('calibration'): return [None] * len(ranked)
-    return Calibration.from_dict(self.model['calibration'])(ranked, cohort_means(ranked)).tolist()
+    if not self.model.get('calibration'): return [(None, None)] * len(ranked)
+    calibration = Calibration.from_dict(self.model['calibration'])
+    return [(chance, chance > calibration.abstain) for chance in calibration(ranked, cohort_means(ranked)).tolist()]
 
 # %% ../nbs/05_index.ipynb #bde9ac53
 @patch
 def _hit(self: Catalogue,
     db: sqlite3.Connection,         # inside `_reading`
     report: int, score: float,      # place in memory, and score
-    probability: float|None,        # from `_probabilities`
+    chance: tuple,                  # from `_probabilities`
     rows: np.ndarray,               # rows of its best photos, best first
     near: tuple[float, float]|None, # (lat, lon) of the query
 ) -> Hit:
@@ -302,7 +304,7 @@ def _hit(self: Catalogue,
     photos, r = [names[num] for num in self._ids[rows].tolist()], self._reports[report]
     km = None if near is None or r.lat is None else float(haversine_km(*near, r.lat, r.lon))
     score = float(np.clip(score, -1, 1))
-    return Hit(r.id, score, probability, photos[0], r.species, r.status, r.lat, r.lon, r.seen_at, photos, km)
+    return Hit(r.id, score, chance[0], photos[0], r.species, r.status, r.lat, r.lon, r.seen_at, photos, km, chance[1])
 
 # %% ../nbs/05_index.ipynb #5e5d9beb
 @patch

@@ -37,7 +37,8 @@ def probability_line(
     "How true the probabilities of a model are, for people."
     each = ', '.join(f'{source} {t.ece:.3f}' for source, t in found.items() if source != 'mean')
     t = found['mean']
-    return f'The probability of {name} says {t.said:.3f} on average where {t.true:.3f} are the same pet; calibration error (ECE) {t.ece:.3f}: {each}.'
+    rates = f' Of the searches in vain {t.alarms:.0%} call something likely, of the others {1 - t.silent:.0%}.' if t.alarms < 1 else ''
+    return f'The probability of {name} says {t.said:.3f} on average where {t.true:.3f} are the same pet; calibration error (ECE) {t.ece:.3f}: {each}.{rates}'
 
 # %% ../nbs/02d_report.ipynb #2985c8ee
 def show_report(

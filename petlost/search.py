@@ -21,7 +21,7 @@ from .facts import filled
 from .photo import BadPhoto
 from .photoset import Photo, PhotoSet
 from .embed import PetEmbedder, embed_photos, embed_set, load_model, open_model, save_model
-from .calibrate import Calibration, calibration_by_source, ece, fit_calibration, search_pairs
+from .calibrate import Calibration, calibration_by_source, ece, fit_abstain, fit_calibration, search_pairs
 from .evaluate import Figures, Shortcut, chance, retrieval
 from .index import Catalogue
 from .kept_masks import KeptMasks
@@ -132,7 +132,7 @@ class Searcher:
         query: Query|Sequence[Image.Image], # a query, or photos of one pet
         k: int=10,                          # most reports to return
         **filters, # species, status, near, within_km, since, until as `Catalogue.search` takes them
-    ) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km
+    ) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely
         "The reports that look most like the query."
         if not isinstance(query, Query): query = self.query(query)
         return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
@@ -274,7 +274,7 @@ def calibrate_model(
     vectors, photos, _ = embed_set(photoset, model, progress)
     labels, _, scenes = _facts(photoset, photos)
     pairs = search_pairs(vectors, labels, scenes)
-    fitted = fit_calibration(*pairs)
+    fitted = fit_abstain(fit_calibration(*pairs[:3]), pairs)
     facts = dict(photos=len(photos), pairs=len(pairs.same), ece=round(float(ece(fitted(pairs.scores, pairs.cohorts), pairs.same)), 4))
     return save_model(replace(model, calibration=fitted.to_dict(), card=model.card | dict(calibrated_on=facts)), folder, listing)
 

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 from .batches import PhotoCache, pet_block, pet_dls, photo_dl
 from .backbone import PACKAGED
-from .calibrate import fit_calibration, search_pairs
+from .calibrate import fit_abstain, fit_calibration, search_pairs
 from .embed import embed_set, export_model, load_model, save_model
 from .evaluate import retrieval
 from .objectives import LOSSES, Comparison, Objective, Teacher, classifier
@@ -375,7 +375,7 @@ def _finish(run, net):
     "Write the model folder and the curves, and remove the checkpoint."
     s, vectors = run.schedule, run.vectors(net)
     pairs = search_pairs(vectors, [run.pets[i] for i in run.held], [run.scenes[i] for i in run.held])
-    calibration = fit_calibration(*pairs).to_dict() if pairs.same.any() and not pairs.same.all() else None
+    calibration = fit_abstain(fit_calibration(*pairs[:3]), pairs).to_dict() if pairs.same.any() and not pairs.there.all() else None
     with open(run.out / 'curves.csv', 'w', newline='', encoding='utf-8') as f:
         rows = csv.DictWriter(f, run.curves[0]); rows.writeheader(); rows.writerows(run.curves)
     _draw_curves(run.curves, run.out / 'curves.png')
