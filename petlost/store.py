@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['unit_rows', 'PhotoRow', 'Store']
 
-# %% ../nbs/03a_store.ipynb #a2715b53
+# %% ../nbs/03a_store.ipynb #43eaf407
 import json, os, sqlite3, threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# %% ../nbs/03a_store.ipynb #1fad3705
+# %% ../nbs/03a_store.ipynb #b1f9b4d1
 import numpy as np
 from fastcore.basics import patch
-from .database import CatalogueError, connect, lock_folder, plainly, sync_folder
+from .database import CatalogueError, connect, lock_folder, plainly, sync_path
 from .duplicates import MAX_BITS
 from .facts import Report, parse_place, parse_species, parse_status, parse_time
 
-# %% ../nbs/03a_store.ipynb #058d6fd8
+# %% ../nbs/03a_store.ipynb #061630dd
 def unit_rows(
     vectors: np.ndarray, # [n, d] numbers, or [d] for one
     dim: int,            # length a vector has in this catalogue
@@ -34,7 +34,7 @@ def unit_rows(
     if (lengths < 1e-12).any(): raise ValueError(f'{what} is all zeros')
     return (x / lengths).astype(np.float32)
 
-# %% ../nbs/03a_store.ipynb #3423ca0e
+# %% ../nbs/03a_store.ipynb #7424efe0
 @dataclass
 class PhotoRow:
     "One photo of a report, as the catalogue keeps it."
@@ -48,7 +48,7 @@ class PhotoRow:
     mask: bytes=b''              # where the pet is, as `pack_mask` writes it; empty when it is not kept
     segmenter: str=''            # version of the segmenter that made the mask
 
-# %% ../nbs/03a_store.ipynb #eba372a1
+# %% ../nbs/03a_store.ipynb #8e444063
 def _facts(
     report: Report, # as given
 ) -> tuple: # (id, species, status, lat, lon, seen_at, pet), each valid or None
@@ -58,11 +58,14 @@ def _facts(
                  *(parse_place(report.lat, report.lon) or (None, None)), parse_time(report.seen_at), report.pet)
     except ValueError as e: raise ValueError(f'report {report.id}: {e}') from None
 
-# %% ../nbs/03a_store.ipynb #2d719302
-_FORMAT = 3
+# %% ../nbs/03a_store.ipynb #b51c5d4f
+_FORMAT = 4
 _FORGET = '''CREATE INDEX {0}_by_key ON {0} (key);
 CREATE TRIGGER forget_{0} AFTER DELETE ON {0} WHEN NOT EXISTS (SELECT 1 FROM photos WHERE key = OLD.key UNION ALL SELECT 1 FROM repeats WHERE key = OLD.key)
     BEGIN DELETE FROM masks WHERE key = OLD.key; END;'''
+_NOTE = '''CREATE TRIGGER note_{0}_{1} AFTER {1} ON {0} BEGIN
+    INSERT INTO changes SELECT {2}, value + 1 FROM meta WHERE key = 'generation' ON CONFLICT (report) DO UPDATE SET generation = excluded.generation; END;'''
+_NOTED = (('reports', 'INSERT', 'NEW.num'), ('reports', 'UPDATE', 'NEW.num'), ('reports', 'DELETE', 'OLD.num'), ('photos', 'INSERT', 'NEW.report'), ('photos', 'DELETE', 'OLD.report'))
 _ADDED = {2: '''
 CREATE TABLE hashes (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, hash BLOB NOT NULL);
 CREATE TABLE repeats (report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, name TEXT NOT NULL, key TEXT NOT NULL, photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE, PRIMARY KEY (report, key)) WITHOUT ROWID;
@@ -70,12 +73,18 @@ CREATE TABLE repeats (report INTEGER NOT NULL REFERENCES reports ON DELETE CASCA
 CREATE TABLE masks (key TEXT NOT NULL, segmenter TEXT NOT NULL, mask BLOB NOT NULL, PRIMARY KEY (key, segmenter));
 {_FORGET.format('photos')}
 {_FORGET.format('repeats')}
+''', 4: f'''
+CREATE TABLE changes (report INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+CREATE INDEX changes_by_generation ON changes (generation);
+INSERT INTO changes SELECT num, 0 FROM reports;
+DELETE FROM meta WHERE key = 'vectors';
+{''.join(_NOTE.format(*noted) for noted in _NOTED)}
 '''}
 
 def _later(version: int) -> str: # SQL: what formats after this one have added, and the new number
     return ''.join(sql for format, sql in _ADDED.items() if format > version) + f'PRAGMA user_version = {_FORMAT};'
 
-# %% ../nbs/03a_store.ipynb #16621b34
+# %% ../nbs/03a_store.ipynb #4e2a2be8
 _APPLICATION = 0x50544c54
 _SCHEMA = f'''
 PRAGMA application_id = {_APPLICATION};
@@ -88,7 +97,7 @@ CREATE TABLE vectors (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASC
 CREATE TABLE thumbnails (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, jpeg BLOB NOT NULL);
 {_later(1)}'''
 
-# %% ../nbs/03a_store.ipynb #f4860697
+# %% ../nbs/03a_store.ipynb #9ccc195e
 def _check_format(
     folder: Path,           # the catalogue
     db: sqlite3.Connection, # its database
@@ -97,10 +106,12 @@ def _check_format(
     "Raises `CatalogueError` when the database is something else, or newer than this code."
     made_by, version = (db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('application_id', 'user_version'))
     if made_by != _APPLICATION: raise CatalogueError(f'{folder}: not a catalogue (its catalogue.db is another database)')
-    if version < _FORMAT and write: db.executescript(f'BEGIN; {_later(version)} COMMIT;')
+    if version < _FORMAT and write:
+        db.executescript(f'BEGIN; {_later(version)} COMMIT;')
+        (folder / 'catalogue.vectors').unlink(missing_ok=True) # a copy of all vectors, before format 4
     if version > _FORMAT: raise CatalogueError(f'{folder}: made by a newer petlost (format {version}; this one reads up to {_FORMAT})')
 
-# %% ../nbs/03a_store.ipynb #b3db539f
+# %% ../nbs/03a_store.ipynb #2c5f4dc0
 class Store:
     "A catalogue's folder: reports, photo vectors, thumbnails, masks. `open` and `create` make one. Several threads may share it."
     def __init__(self,
@@ -116,7 +127,7 @@ class Store:
                 self._db, self._immutable = connect(self.folder, write)
                 _check_format(self.folder, self._db, write)
                 if write:
-                    for pragma in ('synchronous = FULL', 'foreign_keys = ON', 'secure_delete = ON'): self._db.execute(f'PRAGMA {pragma}')
+                    for pragma in ('journal_mode = WAL', 'synchronous = FULL', 'foreign_keys = ON', 'secure_delete = ON'): self._db.execute(f'PRAGMA {pragma}')
                 self.model = json.loads(self._meta('model'))
         except BaseException:
             Store.close(self)
@@ -131,7 +142,7 @@ class Store:
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/03a_store.ipynb #9a415c52
+# %% ../nbs/03a_store.ipynb #f54343e7
 @patch
 def _meta(self: Store,
     key: str, # 'model', 'generation' or 'vectors'
@@ -140,7 +151,7 @@ def _meta(self: Store,
     found = self._db.execute('SELECT value FROM meta WHERE key = ?', (key,)).fetchone()
     return found[0] if found else None
 
-# %% ../nbs/03a_store.ipynb #eb0400cc
+# %% ../nbs/03a_store.ipynb #296d976e
 @patch(cls_method=True)
 def open(cls: Store,
     folder: str|Path,  # an existing catalogue
@@ -149,7 +160,7 @@ def open(cls: Store,
     "Open a catalogue; raises `CatalogueError` when it is none, is newer, is damaged, or has a writer already."
     return cls(folder, write)
 
-# %% ../nbs/03a_store.ipynb #4a1898a5
+# %% ../nbs/03a_store.ipynb #d11ae241
 @patch(cls_method=True)
 def create(cls: Store,
     folder: str|Path, # a folder that is empty or not there yet
@@ -171,10 +182,10 @@ def create(cls: Store,
                 db.executescript(f'BEGIN; {_SCHEMA} COMMIT;')
                 db.executemany('INSERT INTO meta VALUES (?, ?)', [('model', json.dumps(model)), ('generation', 0)])
             os.replace(folder / 'catalogue.new', folder / 'catalogue.db')
-            sync_folder(folder)
+            sync_path(folder)
     return cls.open(folder, write=True)
 
-# %% ../nbs/03a_store.ipynb #8b65dd7b
+# %% ../nbs/03a_store.ipynb #71f71e18
 @patch
 @contextmanager
 def _reading(self: Store) -> Iterator[sqlite3.Connection]:
@@ -190,7 +201,7 @@ def _reading(self: Store) -> Iterator[sqlite3.Connection]:
         finally:
             if not outer: self._db.execute('COMMIT')
 
-# %% ../nbs/03a_store.ipynb #962c9bcf
+# %% ../nbs/03a_store.ipynb #9eea03ee
 @patch
 @contextmanager
 def _writing(self: Store) -> Iterator[sqlite3.Connection]:
@@ -207,12 +218,12 @@ def _writing(self: Store) -> Iterator[sqlite3.Connection]:
             if self._db.in_transaction: self._db.execute('ROLLBACK')
             raise
 
-# %% ../nbs/03a_store.ipynb #3ae60899
+# %% ../nbs/03a_store.ipynb #555fc70d
 _ADD_REPORT = '''INSERT INTO reports (id, species, status, lat, lon, seen_at, pet) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET species = excluded.species, status = excluded.status, lat = excluded.lat,
     lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet'''
 
-# %% ../nbs/03a_store.ipynb #a99ace48
+# %% ../nbs/03a_store.ipynb #dd9f1f39
 @patch
 def _repeated(self: Store, report: tuple[int], hash: bytes) -> int|None:
     "Number of the photo of the report with this number that shows the same as a new one of that hash."
@@ -221,7 +232,7 @@ def _repeated(self: Store, report: tuple[int], hash: bytes) -> int|None:
     bits = [int.from_bytes(bytes(a ^ b for a, b in zip(hash, other))).bit_count() if any(other) else 256 for _, other in rows]
     return rows[int(np.argmin(bits))][0] if bits and min(bits) <= MAX_BITS else None
 
-# %% ../nbs/03a_store.ipynb #e48eb70f
+# %% ../nbs/03a_store.ipynb #8200aada
 @patch
 def _add_photo(self: Store, photo: PhotoRow, vector: bytes) -> int:
     "Put one photo and its float16 vector in, inside a transaction; 1 when it was new, 0 when it was there."
@@ -241,7 +252,7 @@ def _add_photo(self: Store, photo: PhotoRow, vector: bytes) -> int:
     if photo.hash: db.execute('INSERT INTO hashes VALUES (?, ?)', (num, photo.hash))
     return 1
 
-# %% ../nbs/03a_store.ipynb #9d7492da
+# %% ../nbs/03a_store.ipynb #0f783d57
 @patch
 def add(self: Store,
     reports: Iterable[Report],  # new reports, or known ones with their facts as they are now
@@ -254,7 +265,7 @@ def add(self: Store,
         db.executemany(_ADD_REPORT, rows)
         return sum(self._add_photo(photo, vector.astype('<f2').tobytes()) for photo, vector in zip(photos, vectors))
 
-# %% ../nbs/03a_store.ipynb #f0d6484c
+# %% ../nbs/03a_store.ipynb #23c6897b
 _REPORT = 'SELECT id, species, status, lat, lon, seen_at, pet FROM reports'
 
 @patch
@@ -271,7 +282,7 @@ def report(self: Store,
     if not found: raise CatalogueError(f'{self.folder}: no report {report!r} in this catalogue')
     return Report(*found)
 
-# %% ../nbs/03a_store.ipynb #4148b1a7
+# %% ../nbs/03a_store.ipynb #a1ab9295
 _PHOTO = 'FROM photos JOIN reports ON reports.num = photos.report'
 
 @patch
@@ -294,7 +305,7 @@ def thumbnail(self: Store,
     if not found: raise CatalogueError(f'{self.folder}: no photo {name!r} of report {report!r} in this catalogue')
     return found[0]
 
-# %% ../nbs/03a_store.ipynb #0033a2e4
+# %% ../nbs/03a_store.ipynb #5c54544b
 @patch
 def _has(self: Store, db: sqlite3.Connection, format: int) -> bool:
     "Does this catalogue have what that format has added? An older one has not, until somebody writes to it."
@@ -311,7 +322,7 @@ def counts(self: Store) -> dict[str, int]: # reports and photos
     "How much is in the catalogue."
     with self._reading() as db: return {t: db.execute(f'SELECT count(*) FROM {t}').fetchone()[0] for t in ('reports', 'photos')}
 
-# %% ../nbs/03a_store.ipynb #99970156
+# %% ../nbs/03a_store.ipynb #dc5e60b4
 @patch
 def check_model(self: Store,
     id: str, # content hash of the model about to be used
@@ -320,7 +331,7 @@ def check_model(self: Store,
     if id != self.model['id']:
         raise CatalogueError(f'{self.folder}: made with model {self.model["name"]} ({self.model["id"][:12]}), not {id[:12]}; use that model, or index again')
 
-# %% ../nbs/03a_store.ipynb #a94ebca2
+# %% ../nbs/03a_store.ipynb #204a5b78
 @patch
 def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 [n, dim] unit rows, and (report, photo name) of each row
     "Every vector in the catalogue, in the order the photos came."
@@ -329,7 +340,7 @@ def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 
     flat = np.frombuffer(b''.join(row[2] for row in rows), '<f2').reshape(len(rows), self.model['dim'])
     return unit_rows(flat, self.model['dim']), [row[:2] for row in rows]
 
-# %% ../nbs/03a_store.ipynb #d55013e3
+# %% ../nbs/03a_store.ipynb #7c7e6291
 @patch
 def hashes(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # uint8 [n, 32], and (report, photo name) of each row
     "The perceptual hash of every photo, in the order of `vectors`."
@@ -345,7 +356,7 @@ def repeats(self: Store) -> list[tuple[str, str, str]]: # report, name of the re
         return db.execute('SELECT id, repeats.name, photos.name FROM repeats JOIN reports ON reports.num = repeats.report '
                           'JOIN photos ON photos.num = repeats.photo ORDER BY 1, 2').fetchall() if self._has(db, 2) else []
 
-# %% ../nbs/03a_store.ipynb #2a69bef4
+# %% ../nbs/03a_store.ipynb #064ff189
 @patch
 def mask(self: Store,
     key: str,       # SHA-256 of the photo's file, hex
@@ -356,7 +367,7 @@ def mask(self: Store,
         found = db.execute('SELECT mask FROM masks WHERE key = ? AND segmenter = ?', (key, segmenter)).fetchone() if self._has(db, 3) else None
     return found[0] if found else None
 
-# %% ../nbs/03a_store.ipynb #a2222c3b
+# %% ../nbs/03a_store.ipynb #b2ea4dc6
 @patch
 def remove(self: Store,
     report: str, # `Report.id`
