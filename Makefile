@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed ablation
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index ablation
 
 demo: .venv/core
 	petlost demo
@@ -50,6 +50,10 @@ bench-embed: .venv/dev .venv/bench
 # What only that one needs: beside the environment, not in it.
 .venv/bench: | .venv/dev
 	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
+
+# What a search of a large catalogue costs and finds, beside an exact scan; VECTORS=FILE.npz of `petlost embed` takes real ones.
+bench-index: .venv/dev
+	python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS))
 
 # What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
 ablation: .venv/dev

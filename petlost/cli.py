@@ -128,10 +128,16 @@ def _index(photos: Path, to: Path, model: str, species, status, root, from_photo
     return done
 
 # %% ../nbs/07_cli.ipynb #863c4e50
+def _print_info(catalogue: Path):
+    "What a catalogue holds, a fact a line."
+    from petlost.index import Catalogue
+    with Catalogue.open(catalogue) as cat:
+        for name, fact in cat.describe().items(): print(f'{name}: {fact}')
+
 @app.command()
 def index(
-    photos: Photos,
     to: Annotated[Path, Option(help='the catalogue; made when missing')],
+    photos: Annotated[Path|None, Argument(help='a folder of photos, a CSV or Parquet list beside them, or a ZIP of both')]=None,
     model: Model='petlost',
     species: Species=None,
     status: Status=None,
@@ -139,8 +145,11 @@ def index(
     facts_from_photos: Annotated[bool, Option('--facts-from-photos', help='take place and time from the photos of reports that say none')]=False,
     rejected: Annotated[Path|None, Option(help='list of what was refused, to mend and send again; by default TO-rejected/PHOTOS.csv')]=None,
     masks_from: Annotated[Path|None, Option(help='another catalogue of these photos, as after a change of model: where it found the pets is not searched again')]=None,
+    info: Annotated[bool, Option('--info', help='add nothing; print what the catalogue holds and how it is searched')]=False,
 ):
     "Add photos to a catalogue. Run again it goes on where it stopped, and adds only what is new."
+    if info == (photos is not None): raise typer.BadParameter('give photos to add, or --info')
+    if info: return _print_info(to)
     done = _index(photos, to, model, species, status, root, facts_from_photos, masks_from, rejected or to.parent / f'{to.name}-rejected' / f'{photos.resolve().stem}.csv')
     for pair in done.shared[:10]: say(f'probably the same pet: {pair.photo} of {pair.report} and {pair.other_photo} of {pair.other_report} are one photo')
     if len(done.shared) > 10: say(f'... and {len(done.shared) - 10} more pairs of reports; petlost mine writes them all')

@@ -7,9 +7,9 @@ __all__ = ['HANDLER', 'VARIANT', 'package', 'unpack', 'verify', 'invoke', 'deplo
            'deploy']
 
 # %% ../nbs/06_deploy.ipynb #4a05def6
-import base64, gzip, hashlib, io, json, os, re, shutil, sqlite3, tarfile, tempfile, zlib
+import base64, gzip, hashlib, io, json, os, re, tarfile, tempfile, zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 # %% ../nbs/06_deploy.ipynb #662ee68e
@@ -69,18 +69,13 @@ def _write_archive(folder: Path, out: Path):
 # %% ../nbs/06_deploy.ipynb #4d6365e5
 def _stage_catalogue(catalogue: Path, to: Path, model: str|Path|None):
     "Copy a catalogue as of one moment, with its model; raises `ValueError` when it is empty or `model` is another one."
-    from petlost.embed import load_model, save_model
+    from petlost.embed import load_model
     from petlost.index import Catalogue
     with Catalogue.open(catalogue) as cat:
         own = load_model(catalogue / 'model')
         if not cat.counts()['photos']: raise ValueError(f'{catalogue}: the catalogue holds no photos')
         for used in (own, load_model(model) if model else own): cat.check_model(used.id)
-        to.mkdir()
-        with cat._reading() as live, closing(sqlite3.connect(to / 'catalogue.db')) as copy:
-            live.backup(copy)
-            copy.execute('PRAGMA journal_mode = DELETE')
-    if (catalogue / 'catalogue.vectors').is_file(): shutil.copyfile(catalogue / 'catalogue.vectors', to / 'catalogue.vectors')
-    save_model(own, to / 'model')
+        cat.snapshot(to)
 
 # %% ../nbs/06_deploy.ipynb #418ffd86
 def package(

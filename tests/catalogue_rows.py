@@ -6,6 +6,10 @@ from petlost.index import Catalogue, CatalogueError, PhotoRow
 
 MODEL = dict(name='random', id='r', dim=16, calibration=None)
 
+class Low(Catalogue):
+    "Searches in two stages when it holds more than eight photos."
+    exact_bytes = 8 * 2 * MODEL['dim']
+
 def vector(key):
     "The vector of a photo follows from its key, in every process."
     return np.random.default_rng(int(key)).standard_normal(16)

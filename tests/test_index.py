@@ -12,7 +12,7 @@ from petlost.facts import SPECIES, STATUSES, Report, haversine_km
 from petlost.index import Catalogue, CatalogueError, PhotoRow
 
 sys.path.insert(0, str(Path(__file__).parent))
-from catalogue_rows import MODEL, mask, photo, vector
+from catalogue_rows import MODEL, Low, mask, photo, vector
 
 def brute(rows, queries, k, keep=lambda report: True):
     "Reports of `rows` (report, key) in the order that comparing everything gives."
@@ -38,12 +38,18 @@ import random
 folder, seed = sys.argv[1], int(sys.argv[2])
 rng = random.Random(seed)
 while True:
-    with Catalogue.open(folder, write=True) as cat:
+    with Low.open(folder, write=True) as cat:
         for step in range(rng.randint(1, 12)):
-            report = f'r{rng.randint(0, 30)}'
-            if rng.random() < .3:
+            report, what = f'r{rng.randint(0, 30)}', rng.random()
+            if what < .3:
                 print('start remove', report, flush=True)
                 cat.remove(report)
+            elif what < .4:
+                print('start compact', flush=True)
+                cat.compact()
+            elif what < .5:
+                print('start snapshot', name := f'{folder}-{seed}-{rng.randint(0, 10**9)}', flush=True)
+                cat.snapshot(name)
             else:
                 keys = [rng.randint(0, 10**9) for _ in range(rng.randint(1, 5))]
                 print('start add', report, *keys, flush=True)
@@ -52,19 +58,30 @@ while True:
 '''
 
 def replay(state, lines):
-    "Apply what a writer confirmed to `state`, a set of (report, key); also return the state if the last, unconfirmed step happened too."
-    after, pending = set(state), set(state)
+    "Apply what a writer confirmed to `state`, a set of (report, key): the states with and without the last step, if it was not confirmed; and the state in each snapshot."
+    after, pending, snapshots = set(state), set(state), {}
     for line in lines:
         word, *rest = line.split()
         if word == 'done': after = pending
         elif rest[0] == 'remove': pending = {row for row in after if row[0] != rest[1]}
-        else: pending = after | {(rest[1], key) for key in rest[2:]}
-    return after, pending
+        elif rest[0] == 'add': pending = after | {(rest[1], key) for key in rest[2:]}
+        elif rest[0] == 'snapshot': snapshots[Path(rest[1])] = set(after)
+    return (after, pending), snapshots
+
+def check_snapshots(snapshots):
+    "What is there is whole; how many there are."
+    there = {folder: state for folder, state in snapshots.items() if folder.exists()}
+    for folder, state in there.items():
+        with Low.open(folder) as cat: assert cat.keys() == state and len(cat.search(vector(1), k=100)) == len({report for report, _ in state})
+    for folder in snapshots: shutil.rmtree(folder, ignore_errors=True); shutil.rmtree(f'{folder}.part', ignore_errors=True)
+    return len(there)
+
+KILLS = 100
 
 def test_kill_9_loses_nothing_that_was_confirmed(tmp_path):
-    Catalogue.create(tmp_path / 'c', MODEL).close()
-    state, rng, confirmed = set(), random.Random(4), 0
-    for round in range(8):
+    Low.create(tmp_path / 'c', MODEL).close()
+    state, rng, confirmed, copies = set(), random.Random(4), 0, 0
+    for round in range(KILLS):
         writer = python(WRITER, tmp_path / 'c', round)
         lines = [writer.stdout.readline()]
         time.sleep(rng.random() * .25)
@@ -73,14 +90,16 @@ def test_kill_9_loses_nothing_that_was_confirmed(tmp_path):
         writer.wait()
         whole = [line for line in lines if line.strip()]
         confirmed += whole.count('done')
-        with Catalogue.open(tmp_path / 'c') as cat:
-            assert cat.keys() in replay(state, whole)
+        states, snapshots = replay(state, whole)
+        copies += check_snapshots(snapshots)
+        with Low.open(tmp_path / 'c') as cat:
+            assert cat.keys() in states
             state = cat.keys()
             assert masks(cat) == {key: mask(key) for _, key in state}, 'a mask is as safe as its photo'
             query = vector(round)[None]
             assert [h.report for h in cat.search(query, k=50)] == brute(state, query, 50)
-    print(f'{confirmed} confirmed steps, 8 kills')
-    assert confirmed > 50
+    print(f'{KILLS} kills, {confirmed} confirmed steps, {copies} whole snapshots')
+    assert confirmed > 10 * KILLS and copies > KILLS / 4
 
 # --- a model to compare with
 
@@ -91,10 +110,12 @@ FACTS = st.fixed_dictionaries(dict(species=st.sampled_from([None, *SPECIES[:2]])
 
 class Against(RuleBasedStateMachine):
     "The catalogue must agree with two dicts, whatever is done to it, in any order."
+    kind = Catalogue
+
     @initialize()
     def create(self):
         self.home = Path(tempfile.mkdtemp())
-        self.cat = Catalogue.create(self.home / 'c', MODEL)
+        self.cat = self.kind.create(self.home / 'c', MODEL)
         self.reports, self.rows = {}, {}
 
     def teardown(self):
@@ -115,20 +136,39 @@ class Against(RuleBasedStateMachine):
         self.reports.pop(report, None)
         self.rows = {row: None for row in self.rows if row[0] != report}
 
+    @rule(report=REPORTS, facts=FACTS)
+    def update(self, report, facts):
+        lat, lon = facts['place'] or (None, None)
+        new = Report(report, facts['species'], facts['status'], lat, lon, facts['seen_at'])
+        if report in self.reports: self.cat.update([new]); self.reports[report] = new
+        else:
+            with pytest.raises(CatalogueError, match='no report'): self.cat.update([new])
+
     @rule()
     def reopen(self):
         self.cat.close()
-        self.cat = Catalogue.open(self.home / 'c', write=True)
+        self.cat = self.kind.open(self.home / 'c', write=True)
+
+    @rule()
+    def compact(self): self.cat.compact()
+
+    @rule()
+    def go_on_with_a_snapshot(self):
+        self.cat.snapshot(self.home / 'copy')
+        self.cat.close()
+        shutil.rmtree(self.home / 'c')
+        (self.home / 'copy').rename(self.home / 'c')
+        self.cat = self.kind.open(self.home / 'c', write=True)
 
     @rule(at=st.floats(0, 1, exclude_max=True), cut=st.booleans())
     def damage_the_file(self, at, cut):
         self.cat.close()
-        file = self.home / 'c' / 'catalogue.vectors'
+        file = self.home / 'c' / 'catalogue.fast'
         if file.exists() and file.stat().st_size:
             data = bytearray(file.read_bytes())
             data[int(at * len(data))] ^= 16
             file.write_bytes(data[:int(at * len(data))] if cut else data)
-        self.cat = Catalogue.open(self.home / 'c', write=True)
+        self.cat = self.kind.open(self.home / 'c', write=True)
 
     @rule(seed=st.integers(0, 1000), q=st.integers(1, 3), k=st.integers(1, 8), species=st.sampled_from([None, 'dog', 'cat']),
           status=st.sampled_from([None, *STATUSES]), within=st.sampled_from([None, 0, 10, 1000]), since=st.sampled_from([None, '2026-02-01']),
@@ -149,12 +189,15 @@ class Against(RuleBasedStateMachine):
     def same_content(self):
         if not hasattr(self, 'cat'): return
         assert self.cat.keys() == set(self.rows) and self.cat.reports() == self.reports
-        assert self.cat.counts() == dict(reports=len(self.reports), photos=len(self.rows))
+        assert self.cat.counts() == self.cat.count() == dict(reports=len(self.reports), photos=len(self.rows))
         assert masks(self.cat) == {key: mask(key) for _, key in self.rows}
 
-Against.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True, database=None,
-                                     suppress_health_check=list(HealthCheck))
-TestAgainstModel = Against.TestCase
+class AgainstLow(Against): kind = Low
+
+for machine in (Against, AgainstLow):
+    machine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None, derandomize=True, database=None,
+                                         suppress_health_check=list(HealthCheck))
+TestAgainstModel, TestTwoStagesAgainstModel = Against.TestCase, AgainstLow.TestCase
 
 # --- full disks
 
@@ -169,9 +212,10 @@ def test_database_full_keeps_what_was_confirmed(tmp_path):
     with Catalogue.open(tmp_path / 'c', write=True) as cat:
         assert cat.add([Report('later')], [photo('later', 5)]) == 1, 'space again, and it goes on'
 
-def test_no_room_for_the_file_of_vectors_is_no_fault(tmp_path):
+def test_no_room_for_the_fast_copy_is_no_fault(tmp_path):
     code = '''
 import resource
+Catalogue.exact_bytes = 100_000
 cat = Catalogue.create(sys.argv[1], MODEL | dict(dim=4096))
 cat.add([Report(f'r{i}') for i in range(50)], [PhotoRow(f'r{i}', 'a.jpg', 'k', np.random.randn(4096)) for i in range(50)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -179,7 +223,7 @@ cat.close()
 print('closed')
 '''
     assert python(code, tmp_path / 'c').communicate()[0].strip() == 'closed'
-    assert not list((tmp_path / 'c').glob('catalogue.vectors*')) and not list((tmp_path / 'c').glob('catalogue.new*'))
+    assert not list((tmp_path / 'c').glob('catalogue.fast*')) and not list((tmp_path / 'c').glob('catalogue.new*'))
     with Catalogue.open(tmp_path / 'c') as cat: assert len(cat.search(np.ones(4096), k=100)) == 50
 
 # --- several processes
@@ -298,7 +342,6 @@ def test_damaged_database_is_one_line(tmp_path):
     with Catalogue.create(tmp_path / 'c', MODEL) as cat: cat.add([Report('r')], [photo('r', 1)])
     file = tmp_path / 'c' / 'catalogue.db'
     with sqlite3.connect(file) as db: db.execute('UPDATE vectors SET vector = x\'0011\'')
-    (tmp_path / 'c' / 'catalogue.vectors').unlink()
     with Catalogue.open(tmp_path / 'c') as cat, pytest.raises(CatalogueError, match='damaged: a vector has the wrong length'): cat.search(vector(1))
     data = bytearray(file.read_bytes())
     data[4096:] = os.urandom(len(data) - 4096)
