@@ -129,7 +129,8 @@ def _found(rows: np.ndarray, truth: np.ndarray) -> dict[int, float]: # rows [q, 
     "The share of true neighbours among the first so many rows, for each of `_DEPTHS` that the opened lists can fill."
     same = truth[:, :, None] == np.where(rows < 0, -2, rows)[:, None, :]
     place = np.where(same.any(-1), same.argmax(-1), rows.shape[1])[truth >= 0]
-    return {depth: float((place < depth).mean()) for depth in _DEPTHS if depth <= max(_DEPTHS[0], rows.shape[1]) and (rows[:, min(depth, rows.shape[1]) - 1] >= 0).mean() > .99}
+    filled = lambda depth: depth <= max(_DEPTHS[0], rows.shape[1]) and (rows[:, min(depth, rows.shape[1]) - 1] >= 0).mean() > .99
+    return {depth: float((place < depth).mean()) if len(place) else 1. for depth in _DEPTHS if filled(depth)}
 
 def _cheapest(
     stage: FirstStage,   # filled
@@ -140,6 +141,7 @@ def _cheapest(
 ) -> tuple[float, int, int]: # share found, lists, candidates
     "The cheapest way to find enough, or else the one that finds most."
     lists, tried = stage.lists.nlist, []
+    if not mask.any(): return 1., lists, _DEPTHS[0]
     for probe in sorted({min(2**i, lists) for i in range(16)}):
         found = _found(stage._opened(queries, min(_DEPTHS[-1], int(mask.sum())), probe, mask)[1], truth)
         tried += [(10e-9 * probe * len(stage) / lists + 5e-6 * depth, share, probe, depth) for depth, share in found.items()]
