@@ -200,12 +200,10 @@ class _Scored:
 def _score(self: Catalogue,
     db: sqlite3.Connection, # inside `_reading`
     queries: np.ndarray,    # float32 [q, dim], unit rows
-    reports: np.ndarray,    # int [n], rows of reports, rising
+    asked: np.ndarray,      # bool [number of reports]
 ) -> _Scored:
     "Exact scores of some reports, from all of their photos."
-    asked = np.zeros(len(self._columns.num), bool)
-    asked[reports] = True
-    photos = np.flatnonzero(self._columns.photos_of(asked))
+    reports, photos = np.flatnonzero(asked), np.flatnonzero(self._columns.photos_of(asked))
     cosines = np.concatenate([queries @ self._full(db, rows).T for rows in _parts(photos)], axis=1)
     best = np.full((len(queries), len(reports)), -np.inf)
     at = np.searchsorted(reports, self._columns.owner[photos])
@@ -225,7 +223,9 @@ def _rank(self: Catalogue,
     total, least = int(rows.sum()), max(8 * k, 64 if len(queries) == 1 else 4096)
     while total:
         cosines, found = self._stage.candidates(queries, rows, more) if self._stage else self._scan(queries, min(total, more * least), rows)
-        best = self._score(db, queries, np.unique(self._columns.owner[found])).best(k)
+        asked = np.zeros(len(allowed), bool)
+        asked[self._columns.owner[found]] = True
+        best = self._score(db, queries, asked).best(k)
         enough = len(best.reports) == k and (self._stage is not None or best.scores[-1] >= cosines[:, -1].mean())
         if enough or found.shape[1] == total: return best
         more *= 8
