@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from petlost.facts import Report
 from petlost.first_stage import search_index
-from petlost.index import Catalogue, PhotoRow, _one_thread
+from petlost.index import Catalogue, PhotoRow
 
 DIM, PHOTOS = 2944, 2 # numbers in a vector, photos in a report
 FILTERS = {'no filter': {}, 'species': dict(species='dog'), 'species and status': dict(species='dog', status='found'), 'within 100 km': dict(near=(41.9, 12.5), within_km=100),
@@ -68,7 +68,7 @@ def searches(cat: Catalogue, queries: np.ndarray):
         ours, theirs, recall = [], [], []
         for q in queries:
             took, hits = milliseconds(lambda: cat.search(q, 10, **filters))
-            with _one_thread(): other, (_, rows) = milliseconds(lambda: search_index(index, q[None], 10 * PHOTOS, params))
+            other, (_, rows) = milliseconds(lambda: search_index(index, q[None], 10 * PHOTOS, params))
             ours.append(took); theirs.append(other)
             true = list(dict.fromkeys(names[i][0] for i in rows[0] if i >= 0))[:10]
             recall.append(np.mean([r in {h.report for h in hits} for r in true]))
@@ -94,6 +94,7 @@ def changes(folder: Path, queries: np.ndarray):
     print(f'the first search after one was added takes {np.median(added):.1f} ms more than the next, after one was removed {np.median(removed):.1f} ms')
 
 def main(count: int, file: Path|None, keep: Path|None):
+    faiss.omp_set_num_threads(1)
     make = maker(np.load(file)['vectors'] if file else None)
     queries = make(200, np.random.default_rng(2))
     with tempfile.TemporaryDirectory() as temp:

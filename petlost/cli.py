@@ -137,7 +137,7 @@ def _print_info(catalogue: Path):
 @app.command()
 def index(
     to: Annotated[Path, Option(help='the catalogue; made when missing')],
-    photos: Annotated[Path|None, Argument(help='a folder of photos, a CSV or Parquet list beside them, or a ZIP of both')]=None,
+    photos: Photos=None,
     model: Model='petlost',
     species: Species=None,
     status: Status=None,

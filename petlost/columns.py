@@ -19,8 +19,6 @@ class Column:
     def __init__(self, dtype):
         self._room, self._n = np.zeros(1024, dtype), 0
 
-    def __len__(self): return self._n
-
     @property
     def rows(self) -> np.ndarray: # [n], a view that can be written to
         "What is in it."
@@ -53,9 +51,6 @@ class Columns:
         return {name: column.rows.view('i8') if column.rows.dtype.kind == 'M' else column.rows for name, column in self._columns.items()}
 
 # %% ../nbs/04a_columns.ipynb #124bd59c
-def _extend(self, names, values): # at the end of some columns
-    for name, some in zip(names, values): self._columns[name].extend(some)
-
 @patch(cls_method=True)
 def from_arrays(cls: Columns,
     generation: int,               # of the database they show
@@ -63,7 +58,7 @@ def from_arrays(cls: Columns,
 ) -> Columns:
     "Columns from a file."
     columns = cls()
-    _extend(columns, arrays, arrays.values())
+    for name, values in arrays.items(): columns._columns[name].extend(values)
     columns.generation = generation
     return columns
 

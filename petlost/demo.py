@@ -125,7 +125,7 @@ def demo(
     indexed = index_photos(gallery, out / 'catalogue', progress=progress)
     with Searcher(out / 'catalogue') as searcher:
         entries, problems = search_cases(searcher, cases, progress)
-        result = DemoResult(entries, indexed.problems + problems, out / 'results.html', searcher.catalogue.counts()['reports'])
+        result = DemoResult(entries, indexed.problems + problems, out / 'results.html', searcher.catalogue.count()['reports'])
         page = results_page(entries[:100], searcher.catalogue.thumbnail, 'petlost: who looks like my pet?', str(result).replace('\n', ' · '))
     result.page.write_text(page, encoding='utf-8')
     return result

@@ -73,7 +73,7 @@ def _stage_catalogue(catalogue: Path, to: Path, model: str|Path|None):
     from petlost.index import Catalogue
     with Catalogue.open(catalogue) as cat:
         own = load_model(catalogue / 'model')
-        if not cat.counts()['photos']: raise ValueError(f'{catalogue}: the catalogue holds no photos')
+        if not cat.count()['photos']: raise ValueError(f'{catalogue}: the catalogue holds no photos')
         for used in (own, load_model(model) if model else own): cat.check_model(used.id)
         cat.snapshot(to)
 

@@ -321,7 +321,8 @@ def update(self: Catalogue,
 def count(self: Catalogue,
     **filters, # species, status, near, within_km, since, until as `search` takes them
 ) -> dict[str, int]: # reports and photos
-    "How much passes the filters."
+    "How much passes the filters; all of it without any."
+    if not filters: return Store.count(self)
     with self._reading() as db:
         self._sync(db)
         allowed = self._columns.allowed(**filters)
@@ -368,4 +369,4 @@ def describe(self: Catalogue) -> dict: # reports, photos, model, dim, megabytes 
     size = 2e-6 * self.model['dim'] * photos
     how = (f'two stages, for the vectors are more than {self.exact_bytes / 1e6:.0f} MB: {stage.probes[0]} of {stage.lists.nlist} lists, {stage.depths[0]} candidates, which hold {stage.recall:.1%} of the ten nearest'
            if stage else f'exact, for the vectors are no more than {self.exact_bytes / 1e6:.0f} MB: every one is compared')
-    return self.counts() | dict(model=self.model['name'], dim=self.model['dim'], vectors_mb=round(size, 1), search=how)
+    return self.count() | dict(model=self.model['name'], dim=self.model['dim'], vectors_mb=round(size, 1), search=how)

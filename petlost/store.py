@@ -318,7 +318,7 @@ def keys(self: Store) -> set[tuple[str, str]]: # (report, key)
     with self._reading() as db: return set(db.execute(f'SELECT id, key {_PHOTO} {repeats if self._has(db, 2) else ""}'))
 
 @patch
-def counts(self: Store) -> dict[str, int]: # reports and photos
+def count(self: Store) -> dict[str, int]: # reports and photos
     "How much is in the catalogue."
     with self._reading() as db: return {t: db.execute(f'SELECT count(*) FROM {t}').fetchone()[0] for t in ('reports', 'photos')}
 

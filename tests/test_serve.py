@@ -375,7 +375,7 @@ def test_package_while_somebody_is_adding(work, tmp_path):
     verify(folder)
     with closing(sqlite3.connect(folder / 'catalogue' / 'catalogue.db')) as db: assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
     with Catalogue.open(folder / 'catalogue') as cat:
-        counts = cat.counts()
+        counts = cat.count()
         assert counts['photos'] == 16 + 4 * (counts['reports'] - 16) and 3 <= counts['reports'] - 16 <= len(added)
         assert len(cat.vectors()[0]) == counts['photos']
 
