@@ -33,15 +33,15 @@ class Column:
 
 # %% ../nbs/04a_columns.ipynb #983e63c6
 _REPORTS = dict(num='i8', species='i1', status='i1', lat='f8', lon='f8', seen='M8[s]', alive='?')
-_PHOTOS = dict(photo='i8', owner='i4')
+_PHOTOS = dict(photo='i8', owner='i4', model='i2')
 
 class Columns:
-    "Facts of every report, and the report of every photo; a row each, in the order they came."
+    "Facts of every report, and the report of every photo and the number of the model that made its vector; a row each, in the order they came."
     def __init__(self):
         self.generation = -1 # of the database, when these were brought up to it
         self._columns = {name: Column(dtype) for name, dtype in (_REPORTS | _PHOTOS).items()}
 
-    def __getattr__(self, name: str) -> np.ndarray: # [reports] for facts, [photos] for `photo` and `owner`
+    def __getattr__(self, name: str) -> np.ndarray: # [reports] for facts, [photos] for `photo`, `owner` and `model`
         "A column by its name."
         if name.startswith('_') or name not in self._columns: raise AttributeError(name)
         return self._columns[name].rows
@@ -88,8 +88,8 @@ def _forget(self: Columns,
 
 @patch
 def _learn(self: Columns,
-    facts: list[np.ndarray],                # from `_facts`, numbers rising
-    photos: np.ndarray, owners: np.ndarray, # int64, numbers of photos, rising, and of their reports
+    facts: list[np.ndarray], # from `_facts`, numbers rising
+    photos: np.ndarray, owners: np.ndarray, models: np.ndarray, # int64, numbers of photos, rising, of their reports and models
 ) -> np.ndarray: # numbers of photos that were not known
     "These are the facts and photos of some reports, known or new."
     at, there = _at(self.num, facts[0])
@@ -99,7 +99,7 @@ def _learn(self: Columns,
     owners = np.searchsorted(self.num, owners)
     at, there = _at(self.photo, photos)
     self.owner[at] = owners[there]
-    for name, values in zip(_PHOTOS, (photos, owners)): self._columns[name].extend(values[~there])
+    for name, values in zip(_PHOTOS, (photos, owners, models)): self._columns[name].extend(values[~there])
     return photos[~there]
 
 # %% ../nbs/04a_columns.ipynb #570e93b4
@@ -110,13 +110,14 @@ def sync(self: Columns,
     "Bring the columns up to the state of the database."
     generation, = db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
     if generation == self.generation: return np.zeros(0, 'i8')
-    noted = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone()
+    format, = db.execute('PRAGMA user_version').fetchone()
+    noted, model = format >= 4, 'model' if format >= 5 else '1'
     changed = f'SELECT report FROM changes WHERE generation > {int(self.generation)}' if noted else 'SELECT num FROM reports'
     facts = db.execute(f'SELECT num, species, status, lat, lon, seen_at FROM reports WHERE num IN ({changed}) ORDER BY num').fetchall()
-    photos = db.execute(f'SELECT num, report FROM photos WHERE report IN ({changed}) ORDER BY num').fetchall()
+    photos = db.execute(f'SELECT num, report, {model} FROM photos WHERE report IN ({changed}) ORDER BY num').fetchall()
     if len(self.num): self._forget(np.sort(np.array(db.execute(changed).fetchall(), 'i8').ravel()) if noted else self.num)
     self.generation = generation
-    return self._learn(_facts(facts), *np.array(photos, 'i8').reshape(-1, 2).T)
+    return self._learn(_facts(facts), *np.array(photos, 'i8').reshape(-1, 3).T)
 
 # %% ../nbs/04a_columns.ipynb #cca8fc3d
 @patch
@@ -124,7 +125,7 @@ def compacted(self: Columns) -> Columns:
     "The same without the rows of what was removed."
     place = np.cumsum(self.alive) - 1
     kept, owned = {name: getattr(self, name)[self.alive] for name in _REPORTS}, self.owner >= 0
-    return Columns.from_arrays(self.generation, kept | dict(photo=self.photo[owned], owner=place[self.owner[owned]]))
+    return Columns.from_arrays(self.generation, kept | dict(photo=self.photo[owned], owner=place[self.owner[owned]], model=self.model[owned]))
 
 # %% ../nbs/04a_columns.ipynb #d92377b8
 @patch

@@ -15,7 +15,7 @@ from pathlib import Path
 # %% ../nbs/03a_store.ipynb #b1f9b4d1
 import numpy as np
 from fastcore.basics import patch
-from .database import CatalogueError, connect, lock_folder, plainly, sync_path
+from .database import SCHEMA, CatalogueError, check_format, connect, lock_folder, plainly, sync_path
 from .duplicates import MAX_BITS
 from .facts import Report, parse_place, parse_species, parse_status, parse_time
 
@@ -59,59 +59,6 @@ def _facts(
     except ValueError as e: raise ValueError(f'report {report.id}: {e}') from None
 
 # %% ../nbs/03a_store.ipynb #b51c5d4f
-_FORMAT = 4
-_FORGET = '''CREATE INDEX {0}_by_key ON {0} (key);
-CREATE TRIGGER forget_{0} AFTER DELETE ON {0} WHEN NOT EXISTS (SELECT 1 FROM photos WHERE key = OLD.key UNION ALL SELECT 1 FROM repeats WHERE key = OLD.key)
-    BEGIN DELETE FROM masks WHERE key = OLD.key; END;'''
-_NOTE = '''CREATE TRIGGER note_{0}_{1} AFTER {1} ON {0} BEGIN
-    INSERT INTO changes SELECT {2}, value + 1 FROM meta WHERE key = 'generation' ON CONFLICT (report) DO UPDATE SET generation = excluded.generation; END;'''
-_NOTED = (('reports', 'INSERT', 'NEW.num'), ('reports', 'UPDATE', 'NEW.num'), ('reports', 'DELETE', 'OLD.num'), ('photos', 'INSERT', 'NEW.report'), ('photos', 'DELETE', 'OLD.report'))
-_ADDED = {2: '''
-CREATE TABLE hashes (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, hash BLOB NOT NULL);
-CREATE TABLE repeats (report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, name TEXT NOT NULL, key TEXT NOT NULL, photo INTEGER NOT NULL REFERENCES photos ON DELETE CASCADE, PRIMARY KEY (report, key)) WITHOUT ROWID;
-''', 3: f'''
-CREATE TABLE masks (key TEXT NOT NULL, segmenter TEXT NOT NULL, mask BLOB NOT NULL, PRIMARY KEY (key, segmenter));
-{_FORGET.format('photos')}
-{_FORGET.format('repeats')}
-''', 4: f'''
-CREATE TABLE changes (report INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE INDEX changes_by_generation ON changes (generation);
-INSERT INTO changes SELECT num, 0 FROM reports;
-DELETE FROM meta WHERE key = 'vectors';
-{''.join(_NOTE.format(*noted) for noted in _NOTED)}
-'''}
-
-def _later(version: int) -> str: # SQL: what formats after this one have added, and the new number
-    return ''.join(sql for format, sql in _ADDED.items() if format > version) + f'PRAGMA user_version = {_FORMAT};'
-
-# %% ../nbs/03a_store.ipynb #4e2a2be8
-_APPLICATION = 0x50544c54
-_SCHEMA = f'''
-PRAGMA application_id = {_APPLICATION};
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE reports (num INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
-    species TEXT, status TEXT, lat REAL, lon REAL, seen_at TEXT, pet TEXT);
-CREATE TABLE photos (num INTEGER PRIMARY KEY AUTOINCREMENT, report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE,
-    name TEXT NOT NULL, key TEXT NOT NULL, flags TEXT NOT NULL, UNIQUE (report, key), UNIQUE (report, name));
-CREATE TABLE vectors (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, vector BLOB NOT NULL);
-CREATE TABLE thumbnails (photo INTEGER PRIMARY KEY REFERENCES photos ON DELETE CASCADE, jpeg BLOB NOT NULL);
-{_later(1)}'''
-
-# %% ../nbs/03a_store.ipynb #9ccc195e
-def _check_format(
-    folder: Path,           # the catalogue
-    db: sqlite3.Connection, # its database
-    write: bool,            # may it be brought up to date?
-):
-    "Raises `CatalogueError` when the database is something else, or newer than this code."
-    made_by, version = (db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('application_id', 'user_version'))
-    if made_by != _APPLICATION: raise CatalogueError(f'{folder}: not a catalogue (its catalogue.db is another database)')
-    if version < _FORMAT and write:
-        db.executescript(f'BEGIN; {_later(version)} COMMIT;')
-        (folder / 'catalogue.vectors').unlink(missing_ok=True) # a copy of all vectors, before format 4
-    if version > _FORMAT: raise CatalogueError(f'{folder}: made by a newer petlost (format {version}; this one reads up to {_FORMAT})')
-
-# %% ../nbs/03a_store.ipynb #2c5f4dc0
 class Store:
     "A catalogue's folder: reports, photo vectors, thumbnails, masks. `open` and `create` make one. Several threads may share it."
     def __init__(self,
@@ -125,10 +72,10 @@ class Store:
         try:
             with plainly(self.folder, 'open'):
                 self._db, self._immutable = connect(self.folder, write)
-                _check_format(self.folder, self._db, write)
+                check_format(self.folder, self._db, write)
                 if write:
                     for pragma in ('journal_mode = WAL', 'synchronous = FULL', 'foreign_keys = ON', 'secure_delete = ON'): self._db.execute(f'PRAGMA {pragma}')
-                self.model = json.loads(self._meta('model'))
+                self._read_models()
         except BaseException:
             Store.close(self)
             raise
@@ -139,17 +86,33 @@ class Store:
             if connection: connection.close()
         self._db = self._writer = None
 
+    @property
+    def model(self) -> dict: # name, id, dim, calibration
+        "The model that makes the vectors now."
+        return self.models[max(self.models)]
+
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
-# %% ../nbs/03a_store.ipynb #f54343e7
+# %% ../nbs/03a_store.ipynb #4e2a2be8
 @patch
 def _meta(self: Store,
-    key: str, # 'model', 'generation' or 'vectors'
+    key: str, # 'generation', 'fast' ...
 ): # the stored value, None when there is none
     "One value of the `meta` table."
     found = self._db.execute('SELECT value FROM meta WHERE key = ?', (key,)).fetchone()
     return found[0] if found else None
+
+@patch
+def _has(self: Store, db: sqlite3.Connection, format: int) -> bool:
+    "Does this catalogue have what that format has added? An older one has not, until somebody writes to it."
+    return db.execute('PRAGMA user_version').fetchone()[0] >= format
+
+@patch
+def _read_models(self: Store):
+    "Set `models`: the facts of each generation's model, by number."
+    found = self._db.execute('SELECT num, facts FROM models').fetchall() if self._has(self._db, 5) else [(1, self._meta('model'))]
+    self.models = {num: json.loads(facts) for num, facts in found}
 
 # %% ../nbs/03a_store.ipynb #296d976e
 @patch(cls_method=True)
@@ -161,15 +124,18 @@ def open(cls: Store,
     return cls(folder, write)
 
 # %% ../nbs/03a_store.ipynb #d11ae241
+def _model_facts(model: dict) -> str: # JSON
+    if missing := {'name', 'id', 'dim'} - set(model): raise ValueError(f'the model does not say its {", ".join(sorted(missing))}')
+    if int(model['dim']) < 1: raise ValueError(f'a model of dimension {model["dim"]}')
+    return json.dumps(model)
+
 @patch(cls_method=True)
 def create(cls: Store,
     folder: str|Path, # a folder that is empty or not there yet
     model: dict,      # name, id, dim and calibration (dict or None) of the model that makes the vectors
 ) -> Store: # open for writing
     "Start an empty catalogue; raises `CatalogueError` when the folder is in use, `ValueError` when the model does not say what it is."
-    if missing := {'name', 'id', 'dim'} - set(model): raise ValueError(f'the model does not say its {", ".join(sorted(missing))}')
-    if int(model['dim']) < 1: raise ValueError(f'a model of dimension {model["dim"]}')
-    folder = Path(folder)
+    facts, folder = _model_facts(model), Path(folder)
     with plainly(folder, 'create'):
         folder.mkdir(parents=True, exist_ok=True)
         if others := sorted(p.name for p in folder.iterdir() if not p.name.startswith('catalogue.')):
@@ -179,8 +145,9 @@ def create(cls: Store,
             for leftover in folder.glob('catalogue.new*'): leftover.unlink()
             with closing(sqlite3.connect(folder / 'catalogue.new', isolation_level=None)) as db:
                 db.execute('PRAGMA journal_mode = WAL')
-                db.executescript(f'BEGIN; {_SCHEMA} COMMIT;')
-                db.executemany('INSERT INTO meta VALUES (?, ?)', [('model', json.dumps(model)), ('generation', 0)])
+                db.executescript(f'BEGIN; {SCHEMA} COMMIT;')
+                db.execute('INSERT INTO models VALUES (1, ?)', (facts,))
+                db.execute("INSERT INTO meta VALUES ('generation', 0)")
             os.replace(folder / 'catalogue.new', folder / 'catalogue.db')
             sync_path(folder)
     return cls.open(folder, write=True)
@@ -234,19 +201,31 @@ def _repeated(self: Store, report: tuple[int], hash: bytes) -> int|None:
 
 # %% ../nbs/03a_store.ipynb #8200aada
 @patch
+def _embedded_anew(self: Store, photo: int, vector: bytes):
+    "Give the photo of this number the present model's vector, inside a transaction."
+    self._db.execute('PRAGMA defer_foreign_keys = ON')
+    self._db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'photos'")
+    number, = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'photos'").fetchone()
+    self._db.execute('UPDATE photos SET num = ?, model = ? WHERE num = ?', (number, max(self.models), photo))
+    for table in ('vectors', 'thumbnails', 'hashes', 'repeats'): self._db.execute(f'UPDATE {table} SET photo = ? WHERE photo = ?', (number, photo))
+    self._db.execute('UPDATE vectors SET vector = ? WHERE photo = ?', (vector, number))
+
+# %% ../nbs/03a_store.ipynb #5ce06219
+@patch
 def _add_photo(self: Store, photo: PhotoRow, vector: bytes) -> int:
     "Put one photo and its float16 vector in, inside a transaction; 1 when it was new, 0 when it was there."
     db, report = self._db, self._db.execute('SELECT num FROM reports WHERE id = ?', (photo.report,)).fetchone()
     if report is None: raise ValueError(f'photo {photo.name} belongs to report {photo.report}, which is not in the catalogue')
-    for known in ('photos', 'repeats'):
-        if db.execute(f'SELECT 1 FROM {known} WHERE report = ? AND key = ?', (*report, photo.key)).fetchone(): return 0
+    held = db.execute('SELECT num, model FROM photos WHERE report = ? AND key = ?', (*report, photo.key)).fetchone()
+    if held and held[1] < max(self.models): self._embedded_anew(held[0], vector)
+    if held or db.execute('SELECT 1 FROM repeats WHERE report = ? AND key = ?', (*report, photo.key)).fetchone(): return 0
     db.execute('DELETE FROM photos WHERE report = ? AND name = ?', (*report, photo.name))
     if photo.mask: db.execute('INSERT OR IGNORE INTO masks VALUES (?, ?, ?)', (photo.key, photo.segmenter, photo.mask))
     if first := self._repeated(report, photo.hash):
         db.execute('INSERT INTO repeats VALUES (?, ?, ?, ?)', (*report, photo.name, photo.key, first))
         return 0
-    num = db.execute('INSERT INTO photos (report, name, key, flags) VALUES (?, ?, ?, ?)',
-                     (*report, photo.name, photo.key, json.dumps(photo.flags))).lastrowid
+    num = db.execute('INSERT INTO photos (report, name, key, flags, model) VALUES (?, ?, ?, ?, ?)',
+                     (*report, photo.name, photo.key, json.dumps(photo.flags), max(self.models))).lastrowid
     db.execute('INSERT INTO vectors VALUES (?, ?)', (num, vector))
     db.execute('INSERT INTO thumbnails VALUES (?, ?)', (num, photo.thumbnail))
     if photo.hash: db.execute('INSERT INTO hashes VALUES (?, ?)', (num, photo.hash))
@@ -286,6 +265,10 @@ def report(self: Store,
 _PHOTO = 'FROM photos JOIN reports ON reports.num = photos.report'
 
 @patch
+def _of_model(self: Store, db: sqlite3.Connection) -> str: # SQL: only photos with a vector by the present model
+    return f'WHERE photos.model = {max(self.models)}' if self._has(db, 5) else ''
+
+@patch
 def photos(self: Store,
     report: str, # `Report.id`
 ) -> list[PhotoRow]: # in the order they came, without vectors and thumbnails
@@ -307,15 +290,13 @@ def thumbnail(self: Store,
 
 # %% ../nbs/03a_store.ipynb #5c54544b
 @patch
-def _has(self: Store, db: sqlite3.Connection, format: int) -> bool:
-    "Does this catalogue have what that format has added? An older one has not, until somebody writes to it."
-    return db.execute('PRAGMA user_version').fetchone()[0] >= format
-
-@patch
-def keys(self: Store) -> set[tuple[str, str]]: # (report, key)
+def keys(self: Store,
+    of_model: bool=False, # leave out photos that have a vector by an earlier model only?
+) -> set[tuple[str, str]]: # (report, key)
     "Identity of every photo in the catalogue, to know what can be skipped."
     repeats = 'UNION ALL SELECT id, key FROM repeats JOIN reports ON num = report'
-    with self._reading() as db: return set(db.execute(f'SELECT id, key {_PHOTO} {repeats if self._has(db, 2) else ""}'))
+    with self._reading() as db:
+        return set(db.execute(f'SELECT id, key {_PHOTO} {self._of_model(db) if of_model else ""} {repeats if self._has(db, 2) else ""}'))
 
 @patch
 def count(self: Store) -> dict[str, int]: # reports and photos
@@ -334,16 +315,16 @@ def check_model(self: Store,
 # %% ../nbs/03a_store.ipynb #204a5b78
 @patch
 def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 [n, dim] unit rows, and (report, photo name) of each row
-    "Every vector in the catalogue, in the order the photos came."
+    "Every vector that the present model has made, in the order they came."
     with self._reading() as db:
-        rows = db.execute(f'SELECT id, name, vector {_PHOTO} JOIN vectors ON photo = photos.num ORDER BY photos.num').fetchall()
+        rows = db.execute(f'SELECT id, name, vector {_PHOTO} JOIN vectors ON photo = photos.num {self._of_model(db)} ORDER BY photos.num').fetchall()
     flat = np.frombuffer(b''.join(row[2] for row in rows), '<f2').reshape(len(rows), self.model['dim'])
     return unit_rows(flat, self.model['dim']), [row[:2] for row in rows]
 
 # %% ../nbs/03a_store.ipynb #7c7e6291
 @patch
 def hashes(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # uint8 [n, 32], and (report, photo name) of each row
-    "The perceptual hash of every photo, in the order of `vectors`."
+    "The perceptual hash of every photo, in the order they came."
     with self._reading() as db:
         look, table = ('hash', 'LEFT JOIN hashes ON hashes.photo = photos.num') if self._has(db, 2) else ('NULL', '')
         rows = db.execute(f'SELECT id, name, {look} {_PHOTO} {table} ORDER BY photos.num').fetchall()
@@ -366,6 +347,24 @@ def mask(self: Store,
     with self._reading() as db:
         found = db.execute('SELECT mask FROM masks WHERE key = ? AND segmenter = ?', (key, segmenter)).fetchone() if self._has(db, 3) else None
     return found[0] if found else None
+
+# %% ../nbs/03a_store.ipynb #66e2e084
+@patch
+def new_generation(self: Store,
+    model: dict, # as `create` takes it
+):
+    "Let another model make the vectors from now on; with the present one nothing happens. Raises `ValueError` when it does not say what it is."
+    facts = _model_facts(model)
+    if model['id'] == self.model['id']: return
+    with self._writing() as db: db.execute('INSERT INTO models SELECT max(num) + 1, ? FROM models', (facts,))
+    self._read_models()
+
+@patch
+def generations(self: Store) -> list[tuple[dict, int]]: # facts of each model, the present one last; how many photos have its vectors
+    "Which models made the vectors."
+    with self._reading() as db:
+        found = dict(db.execute('SELECT model, count(*) FROM photos GROUP BY 1').fetchall() if self._has(db, 5) else db.execute('SELECT 1, count(*) FROM photos').fetchall())
+    return [(self.models[num], found.get(num, 0)) for num in sorted(self.models)]
 
 # %% ../nbs/03a_store.ipynb #b2ea4dc6
 @patch
