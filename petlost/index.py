@@ -218,6 +218,13 @@ def _queries(self: Catalogue, queries, calibrated: bool) -> dict[int, np.ndarray
     return {num: given[facts['id']] for num, facts in made.items()}
 
 @patch
+def made_by(self: Catalogue) -> list[str]: # ids
+    "The models that have made vectors here, each of which wants a query of its own."
+    with self._reading() as db:
+        self._sync(db)
+        return [self.models[num]['id'] for num in self._galleries]
+
+@patch
 def _rows(self: Catalogue, db: sqlite3.Connection, reports: list[str]) -> np.ndarray: # rows of these reports, of those that are there
     nums = db.execute('SELECT num FROM reports WHERE id IN (SELECT value FROM json_each(?))', (json.dumps(reports),)).fetchall()
     return np.searchsorted(self._columns.num, np.array(nums, 'i8').ravel())

@@ -58,7 +58,7 @@ class _Limited(Request):
             yield chunk
 
 # %% ../nbs/06a_serve.ipynb #5c80a720
-FIELDS = ('k', 'species', 'status', 'near', 'within_km', 'since', 'until')
+FIELDS = ('k', 'species', 'status', 'near', 'within_km', 'since', 'until', 'seen', 'weigh')
 MAX_PHOTOS, MAX_K = 8, 100
 
 # %% ../nbs/06a_serve.ipynb #093234a7
@@ -81,6 +81,14 @@ def _number(fields: dict, key: str, kind: type, low: float, high: float) -> floa
         raise ValueError(f'{key} must be a number from {low:g} to {high:g}, not {str(value)[:40]!r}')
     return number
 
+# %% ../nbs/06a_serve.ipynb #9fd443ea
+def _yes(fields: dict, key: str) -> bool:
+    "true or false; false when it is missing or empty."
+    value = fields.get(key)
+    if value in (True, 'true'): return True
+    if value in (None, '', False, 'false'): return False
+    raise ValueError(f'{key} must be true or false, not {str(value)[:40]!r}')
+
 # %% ../nbs/06a_serve.ipynb #94bbaeb8
 def _place(value: str|list|None) -> tuple[float, float]|None:
     "(lat, lon) from 'lat,lon' or [lat, lon]."
@@ -100,8 +108,9 @@ def parse_options(
     if unknown := sorted(set(fields) - set(FIELDS)): raise ValueError(f'unknown field {unknown[0][:40]!r}: use {", ".join(FIELDS)}')
     found = dict(k=_number(fields, 'k', int, 1, MAX_K) or 10, species=_text(fields, 'species', parse_species), status=_text(fields, 'status', parse_status),
                  near=_place(fields.get('near')), within_km=_number(fields, 'within_km', float, 0, 20_040),
-                 since=_text(fields, 'since', parse_time), until=_text(fields, 'until', parse_time))
+                 since=_text(fields, 'since', parse_time), until=_text(fields, 'until', parse_time), seen=_text(fields, 'seen', parse_time), weigh=_yes(fields, 'weigh'))
     if found['within_km'] is not None and found['near'] is None: raise ValueError('within_km needs a place: near')
+    if found['weigh'] and found['near'] is None and found['seen'] is None: raise ValueError('weigh needs a place or a time: near, seen')
     return found
 
 # %% ../nbs/06a_serve.ipynb #60e1818f

@@ -86,11 +86,6 @@ class Store:
             if connection: connection.close()
         self._db = self._writer = None
 
-    @property
-    def model(self) -> dict: # name, id, dim, calibration
-        "The model that makes the vectors now."
-        return self.models[max(self.models)]
-
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
 
@@ -107,6 +102,11 @@ def _meta(self: Store,
 def _has(self: Store, db: sqlite3.Connection, format: int) -> bool:
     "Does this catalogue have what that format has added? An older one has not, until somebody writes to it."
     return db.execute('PRAGMA user_version').fetchone()[0] >= format
+
+@patch(as_prop=True)
+def model(self: Store) -> dict: # name, id, dim, calibration
+    "The model that makes the vectors now."
+    return self.models[max(self.models)]
 
 @patch
 def _read_models(self: Store):
@@ -310,7 +310,7 @@ def check_model(self: Store,
 ):
     "Raises `CatalogueError` when the vectors here were made by another model: their cosines would mean nothing."
     if id != self.model['id']:
-        raise CatalogueError(f'{self.folder}: made with model {self.model["name"]} ({self.model["id"][:12]}), not {id[:12]}; use that model, or index again')
+        raise CatalogueError(f'{self.folder}: made with model {self.model["name"]} ({self.model["id"][:12]}), not {id[:12]}; use that model, or let this one take over (petlost index --reembed)')
 
 # %% ../nbs/03a_store.ipynb #204a5b78
 @patch
