@@ -16,6 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from .calibrate import COHORT, Calibration, cohort_means, sigmoid
 from .database import CatalogueError
+from .embed import save_model
 from .facts import Report, haversine_km, parse_place
 from .index import Catalogue, Hit
 from .milvus_rows import PHOTO_FIELDS, both, digest, filter_text, in_circle, one_of, read_facts, read_photo
@@ -207,11 +208,14 @@ def _copy(self: MilvusCatalogue, to: Catalogue):
 @patch
 def snapshot(self: MilvusCatalogue,
     to: str|Path, # a folder that is not there yet
+    model=None,   # the `PetEmbedder` that made the vectors, to lie in the copy as in every folder that `petlost search` takes
 ):
-    "Copy the catalogue into a folder; raises `CatalogueError` when something is there, or the disk is full."
+    "Copy the catalogue into a folder; raises `CatalogueError` when something is there, the disk is full, or `model` is another one."
     to, part = Path(to), Path(f'{to}.part')
     if to.exists(): raise CatalogueError(f'{to}: is there already')
+    if model: self.check_model(model.id)
     shutil.rmtree(part, ignore_errors=True)
     with Catalogue.create(part, self.model) as copy: self._copy(copy)
+    if model: save_model(model, part / 'model')
     (part / 'catalogue.lock').unlink(missing_ok=True)
     part.rename(to)

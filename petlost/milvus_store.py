@@ -6,7 +6,7 @@
 __all__ = ['TIMEOUT', 'connect_milvus', 'MilvusStore']
 
 # %% ../nbs/04i_milvus_store.ipynb #6a8fcf5b
-import json, logging, socket, threading, time
+import logging, socket, threading, time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -116,13 +116,23 @@ def _make(self: MilvusStore, name: str, fields: dict, dim: int, description: str
     "A collection with an index over its vectors and one over each text that is looked up."
     from pymilvus import DataType
     schema, index = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=description), self._client.prepare_index_params()
-    for field, kind in fields.items():
-        if field == 'vector': schema.add_field(field, DataType.FLOAT_VECTOR, dim=dim)
-        elif isinstance(kind, int): schema.add_field(field, DataType.VARCHAR, max_length=kind, is_primary=field == 'id')
-        else: schema.add_field(field, DataType[kind])
+    for label, kind in fields.items():
+        if label == 'vector': schema.add_field(label, DataType.FLOAT_VECTOR, dim=dim)
+        elif isinstance(kind, int): schema.add_field(label, DataType.VARCHAR, max_length=kind, is_primary=label == 'id')
+        else: schema.add_field(label, DataType[kind])
     index.add_index('vector', index_type='FLAT', metric_type='IP')
-    for field in {'owner', 'mark'} & set(fields): index.add_index(field, index_type='Trie')
+    for label in {'owner', 'mark'} & set(fields): index.add_index(label, index_type='Trie')
     self._ask('create_collection', name, schema=schema, index_params=index, consistency_level='Bounded')
+
+@patch(cls_method=True)
+def exists(cls: MilvusStore,
+    where: str, # address of a catalogue
+) -> bool:
+    "Is there a collection of that name? Raises `CatalogueError` when nothing answers."
+    asker = cls.__new__(cls)
+    asker.where, asker._client = str(where), connect_milvus(where)
+    try: return asker._ask('has_collection', parse_address(where).name)
+    finally: asker.close()
 
 @patch(cls_method=True)
 def create(cls: MilvusStore,
@@ -206,9 +216,10 @@ def thumbnail(self: MilvusStore,
     name: str,   # the photo's name
 ) -> bytes: # JPEG
     "A photo's thumbnail; raises `CatalogueError` when there is no such photo."
-    keys = [photo.key for photo in self.photos(report) if photo.name == name]
-    if not keys: raise CatalogueError(f'{self.where}: no photo {name!r} of report {report!r} in this catalogue')
-    return read_photo(self._rows(self._photos, [photo_id(report, keys[-1])], ['report', 'name', 'key', 'thumbnail'])[0]).thumbnail
+    rows = self._ask('query', self._photos, filter=both(one_of('owner', [digest(report)]), 'first == ""'), output_fields=['report', 'name', 'key', 'num', 'thumbnail'])
+    named = [row for row in rows if row['name'] == name]
+    if not named: raise CatalogueError(f'{self.where}: no photo {name!r} of report {report!r} in this catalogue')
+    return read_photo(max(named, key=lambda row: row['num'])).thumbnail
 
 # %% ../nbs/04i_milvus_store.ipynb #646172e9
 @patch
