@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index ablation
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
@@ -59,6 +59,10 @@ bench-embed: .venv/dev .venv/bench
 # What a search of a large catalogue costs and finds, beside an exact scan; VECTORS=FILE.npz of `petlost embed` takes real ones.
 bench-index: .venv/dev
 	python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS))
+
+# What a catalogue in Milvus costs: waiting for a write, searching, exact and by an index.
+bench-milvus: .venv/dev .venv/milvus/ready
+	python benchmarks/milvus.py
 
 # What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
 ablation: .venv/dev
