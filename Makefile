@@ -51,9 +51,10 @@ bench-embed: .venv/dev .venv/bench
 .venv/bench: | .venv/dev
 	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
 
-# What a search of a large catalogue costs and finds, beside an exact scan; VECTORS=FILE.npz of `petlost embed` takes real ones.
+# What a catalogue costs and finds as it grows, beside an exact scan: COUNT='10000 100000 1000000' photos; VECTORS=FILE.npz of `petlost embed`
+# takes real ones, KEEP=FOLDER keeps the catalogues.
 bench-index: .venv/dev
-	python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS))
+	python benchmarks/index.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
 
 # What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
 ablation: .venv/dev
