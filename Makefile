@@ -69,7 +69,7 @@ bench-engines: .venv/engines .venv/milvus
 
 # The last Milvus server that is a package, in an environment of its own: it needs older versions.
 .venv/milvus: | .venv/dev
-	$(BIN)/uv venv -q $@
+	$(BIN)/uv venv -q --python $(BIN)/python $@
 	-$(BIN)/uv pip install -q --python $@/bin/python milvus==2.3.5 'setuptools<81' 'numpy<2'
 
 # What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
