@@ -152,8 +152,10 @@ def ray_cluster():
     if address == 'local': os.environ.setdefault('RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER', '0')
     import ray
     if ray.is_initialized(): yield ray; return
-    try: ray.init(address, log_to_driver=False, logging_level='ERROR', **dict(include_dashboard=False) if address == 'local' else {})
-    except Exception as e: raise ValueError(f'Ray at {address} cannot be used: {str(e).splitlines()[0]}') from None
+    for tries_left in (1, 0) if address == 'local' else (0,):
+        try: ray.init(address, log_to_driver=False, logging_level='ERROR', **dict(include_dashboard=False) if address == 'local' else {}); break
+        except Exception as e:
+            if not tries_left: raise ValueError(f'Ray at {address} cannot be used: {str(e).splitlines()[0]}') from None
     try: yield ray
     finally: ray.shutdown()
 
