@@ -24,7 +24,8 @@ from .backbone import write_file
 from .embed import Embedded, PetEmbedder, embed_photos, load_model, open_model, save_model
 from .photo import BadPhoto
 from .photoset import Photo, PhotoSet
-from .search import Indexed, index_photos, open_catalogue
+from .engines import open_catalogue
+from .search import Indexed, index_photos
 
 # %% ../nbs/05e_archive.ipynb #4c8911a9
 SHARD = 256 # photos: a minute or two of one core, which is what a process that is killed can lose
@@ -152,8 +153,10 @@ def ray_cluster():
     if address == 'local': os.environ.setdefault('RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER', '0')
     import ray
     if ray.is_initialized(): yield ray; return
-    try: ray.init(address, log_to_driver=False, logging_level='ERROR', **dict(include_dashboard=False) if address == 'local' else {})
-    except Exception as e: raise ValueError(f'Ray at {address} cannot be used: {str(e).splitlines()[0]}') from None
+    for tries_left in (1, 0) if address == 'local' else (0,):
+        try: ray.init(address, log_to_driver=False, logging_level='ERROR', **dict(include_dashboard=False) if address == 'local' else {}); break
+        except Exception as e:
+            if not tries_left: raise ValueError(f'Ray at {address} cannot be used: {str(e).splitlines()[0]}') from None
     try: yield ray
     finally: ray.shutdown()
 
@@ -207,7 +210,7 @@ def _from_shards(shards: Sequence[Shard], photos: Sequence[Photo], model: PetEmb
 # %% ../nbs/05e_archive.ipynb #5bd5064a
 def archive_photos(
     photoset: PhotoSet,      # what `read_photos` found in a folder or a list
-    folder: str|Path,        # the catalogue; made when missing
+    where: str|Path,         # the catalogue, a folder or an address in Milvus; made when missing
     shards: str|Path,        # a folder for the shards; made when missing
     model: str|Path='petlost', # as `load_model` takes it
     workers: int|None=None,  # how many processes together; by default one for `THREADS` CPUs
@@ -217,10 +220,10 @@ def archive_photos(
 ) -> Archived: # counts, and what could not be used
     "Embed photos in many processes and add them to a catalogue. Resumable; raises `ValueError` for another model and when shards could not be embedded, `CatalogueError` when the catalogue cannot be written."
     own, damaged = load_model(model), []
-    open_catalogue(folder, own, reembed).close()
+    open_catalogue(where, own, reembed).close()
     plan = plan_archive(photoset, own, shards, size)
     left = [shard for shard in plan if not _is_whole(shard, damaged)]
     faults = embed_shards(left, Path(shards) / 'model', workers, progress) if left else []
     if faults: raise ValueError(f'{len(faults)} of {len(plan)} shards could not be embedded; run again to go on. The first: {faults[0]}')
-    done = index_photos(photoset, folder, model, batch=size, progress=progress, reembed=reembed, embed=partial(_from_shards, plan))
+    done = index_photos(photoset, where, model, batch=size, progress=progress, reembed=reembed, embed=partial(_from_shards, plan))
     return Archived(**vars(done), embedded=len(left), finished=len(plan) - len(left), damaged=damaged)

@@ -54,7 +54,7 @@ def segment(
 @models.command()
 def archive(
     photos: Photos,
-    to: Annotated[Path, Option(help='the catalogue; made when missing')],
+    to: Annotated[str, Option(help='the catalogue, a folder or milvus://HOST:PORT/NAME; made when missing')],
     shards: Annotated[Path|None, Option(help='a folder for finished work, which all machines must see; by default TO-shards')]=None,
     workers: Annotated[int|None, Option(min=1, help='how many processes together; by default one for four cores')]=None,
     model: Model='petlost',
@@ -64,7 +64,8 @@ def archive(
 ):
     "Add an archive to a catalogue, with many processes. Run again it goes on where it stopped; needs the archive extra."
     from petlost.archive import archive_photos
-    shards, rejected = shards or to.parent / f'{to.name}-shards', rejected or to.parent / f'{to.name}-rejected' / f'{photos.resolve().stem}.csv'
+    from petlost.engines import path_beside
+    shards, rejected = shards or path_beside(to, '-shards'), rejected or path_beside(to, '-rejected') / f'{photos.resolve().stem}.csv'
     done = take_in(photos, root, rejected, lambda found: archive_photos(found, to, shards, model, workers, progress=True, reembed=reembed))
     for damage in done.damaged: say(f'embedded again: {damage}')
     say(f'{done.embedded} shards embedded, {done.finished} had been before: {shards}')
