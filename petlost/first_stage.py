@@ -76,7 +76,7 @@ def add(self: FirstStage,
     self.sizes += np.bincount(place, minlength=len(self.sizes))
 
 # %% ../nbs/04b_first_stage.ipynb #a4906641
-SETTLED = 40 # the best so many must not change any more
+SETTLED = 80 # the best so many must not change any more
 
 @patch
 def _passing(self: FirstStage, allowed: np.ndarray|None) -> np.ndarray: # int [lists], how many rows of each may pass, by a sample where they are many
@@ -144,11 +144,12 @@ def _masks(
     rng: np.random.Generator,
 ) -> list[Callable[[np.ndarray], np.ndarray]]: # rows that are in the stage, to bool [q, rows]: who passes
     "Filters to be measured with."
-    draw, far = rng.random(n), np.ones((len(queries), len(stage.centres)), bool)
-    near = np.argsort(-(queries @ stage.directions @ stage.centres.T), axis=1)[:, :len(stage.centres) // 2]
-    np.put_along_axis(far, near, False, axis=1)
+    draw, apart = rng.random(n), stage.centres - stage.centres.mean(axis=0)
+    along = apart @ np.linalg.eigh(apart.T @ apart)[1][:, -1]
+    half = along > np.median(along)
+    own = half[np.argmax(queries @ stage.directions @ stage.centres.T, axis=1)]
     by_chance = [lambda rows, share=share: np.tile(draw[rows] < share, (len(queries), 1)) for share in (1, .1, .01)]
-    return by_chance + [lambda rows: far[:, stage.place.rows[rows]]]
+    return by_chance + [lambda rows: own[:, None] != half[stage.place.rows[rows]]]
 
 def _nearer(
     best: tuple[np.ndarray, np.ndarray], # cosines and rows [q, 10] so far
@@ -187,7 +188,7 @@ def _trained(
     return FirstStage(directions, lists, Column('i4'), trained=n)
 
 # %% ../nbs/04b_first_stage.ipynb #dc8d1846
-_OPENED, _DEPTHS = (1000, 2000, 4000, 8000, 16_000), (100, 200, 400, 800)
+_OPENED, _DEPTHS = (4000, 8000, 16_000, 32_000), (100, 200, 400, 800)
 
 def _found(
     stage: FirstStage,   # filled
