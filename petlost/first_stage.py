@@ -223,7 +223,7 @@ def build(
     n: int,            # rows in all, 1 or more
     dim: int,          # length of a vector
     short: int=256,    # length of a short one
-    recall: float=.995, # share of the ten nearest that must be among the candidates, whatever the filter
+    recall: float=.99, # share of the ten nearest that must be among the candidates, whatever the filter
     seed: int=0,       # fixes the sample
 ) -> FirstStage:
     "A stage over `n` vectors, which looks as far as the recall needs on these."

@@ -6,13 +6,13 @@
 __all__ = ['Read', 'in_parts', 'Gallery', 'one_thread']
 
 # %% ../nbs/04d_gallery.ipynb #9fc6af9e
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 # %% ../nbs/04d_gallery.ipynb #467195ce
 import faiss
 import numpy as np
 from fastcore.basics import patch
+from threadpoolctl import ThreadpoolController
 from .columns import Column
 from .first_stage import FirstStage, bitmap, build, search_index
 
@@ -78,13 +78,11 @@ def kept(self: Gallery,
     return few
 
 # %% ../nbs/04d_gallery.ipynb #96c8a069
-@contextmanager
-def one_thread() -> Iterator[None]:
-    "Let FAISS work with one thread."
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try: yield
-    finally: faiss.omp_set_num_threads(before)
+_THREADS = ThreadpoolController()
+
+def one_thread(): # use it in a `with` block
+    "Let FAISS and NumPy work with one thread."
+    return _THREADS.limit(limits=1)
 
 @patch
 def candidates(self: Gallery,
