@@ -86,6 +86,7 @@ def _print_info(catalogue: str):
     with catalogue_at(catalogue) as cat:
         for name, fact in cat.describe().items(): print(f'{name}: {fact}')
 
+# %% ../nbs/07_cli.ipynb #bdd41ef9
 @app.command()
 def index(
     to: Annotated[str, Option(help='the catalogue, a folder or milvus://HOST:PORT/NAME; made when missing')],
@@ -161,14 +162,7 @@ def search(
     catalogue: In,
     model: Made=None,
     k: Annotated[int, Option('-k', min=1, help='how many reports')]=10,
-    species: Species=None,
-    status: Status=None,
-    near: Near=None,
-    within: Within=None,
-    since: Since=None,
-    until: Until=None,
-    seen: Seen=None,
-    weigh: Weighed=False,
+    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False,
     as_json: Annotated[bool, Option('--json', help='print a JSON list')]=False,
     html: Annotated[Path|None, Option(help='write a results page as well')]=None,
     box: Annotated[str|None, Option(callback=checked(parse_box), help='LEFT,TOP,RIGHT,BOTTOM in pixels: which pet in the photo is meant')]=None,

@@ -121,6 +121,7 @@ def _nearest(self: FirstStage,
         begin, wanted = end, 2 * wanted
     return tuple(best)
 
+# %% ../nbs/04b_first_stage.ipynb #2c2fbe60
 @patch
 def candidates(self: FirstStage,
     queries: np.ndarray,           # float32 [q, dim], unit rows

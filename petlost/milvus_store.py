@@ -124,6 +124,7 @@ def _make(self: MilvusStore, name: str, fields: dict, dim: int, description: str
     for label in {'owner', 'mark'} & set(fields): index.add_index(label, index_type='Trie')
     self._ask('create_collection', name, schema=schema, index_params=index, consistency_level='Bounded')
 
+# %% ../nbs/04i_milvus_store.ipynb #f81ea9af
 @patch(cls_method=True)
 def exists(cls: MilvusStore,
     where: str, # address of a catalogue
@@ -183,8 +184,7 @@ def _rows(self: MilvusStore,
     "Some fields of rows, by their keys."
     found = {}
     for start in range(0, len(ids), 200):
-        some = self._ask('query', collection, filter=one_of('id', ids[start:start + 200]), output_fields=fields)
-        found |= {row['id']: row for row in some}
+        found |= {row['id']: row for row in self._ask('query', collection, filter=one_of('id', ids[start:start + 200]), output_fields=fields)}
     return [found[id] for id in ids if id in found]
 
 # %% ../nbs/04i_milvus_store.ipynb #4a0dfd75
@@ -199,8 +199,8 @@ def report(self: MilvusStore,
 ) -> Report:
     "One report's facts; raises `CatalogueError` when it is not in the catalogue."
     found = self._rows(self._reports, [digest(report)], ['facts'])
-    if not found: raise CatalogueError(f'{self.where}: no report {report!r} in this catalogue')
-    return read_report(found[0])
+    if found: return read_report(found[0])
+    raise CatalogueError(f'{self.where}: no report {report!r} in this catalogue')
 
 @patch
 def photos(self: MilvusStore,
@@ -239,15 +239,11 @@ def count(self: MilvusStore) -> dict[str, int]: # reports and photos
     return dict(reports=self._count(self._reports), photos=self._count(self._photos, 'first == ""'))
 
 @patch
-def _vectors_of(self: MilvusStore, ids: Sequence[str]) -> np.ndarray: # float32 [n, dim]
-    parts = [[row['vector'] for row in self._rows(self._photos, ids[start:start + 200], ['vector'])] for start in range(0, len(ids), 200)]
-    return np.concatenate([np.zeros((0, self.model['dim']), np.float32), *(np.array(part, np.float32) for part in parts)])
-
-@patch
 def vectors(self: MilvusStore) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 [n, dim] unit rows, and (report, photo name) of each row
     "Every vector, in the order they came."
     rows = self._scan(self._photos, ['id', 'report', 'name'], 'first == ""')
-    found = self._vectors_of([row['id'] for row in rows])
+    found, ids = np.zeros((len(rows), self.model['dim']), np.float32), [row['id'] for row in rows]
+    for start in range(0, len(ids), 200): found[start:start + 200] = [row['vector'] for row in self._rows(self._photos, ids[start:start + 200], ['vector'])]
     return found / np.linalg.norm(found, axis=1, keepdims=True), [(row['report'], row['name']) for row in rows]
 
 # %% ../nbs/04i_milvus_store.ipynb #be4ed280
@@ -365,6 +361,10 @@ def _put(self: MilvusStore, collection: str, rows: list[dict]):
 def _writable(self: MilvusStore):
     if not self.write: raise CatalogueError(f'{self.where}: opened for reading only')
 
+@patch
+def _delete(self: MilvusStore, collection: str, ids: list[str]):
+    for start in range(0, len(ids), 1000): self._ask('delete', collection, ids=ids[start:start + 1000])
+
 # %% ../nbs/04i_milvus_store.ipynb #0a5d0cc8
 @patch
 def add(self: MilvusStore,
@@ -374,21 +374,16 @@ def add(self: MilvusStore,
     "Store reports and photos; when it returns they survive a crash and everybody sees them. Raises `ValueError` for bad input, and then nothing is stored; `CatalogueError` when Milvus does not answer."
     self._writable()
     given = {report.id: report for report in map(checked_report, reports)}
-    vectors = [rounded(photo.vector, self.model['dim'], f'photo {photo.name}: vector') for photo in photos]
     with self._mutex:
-        plan = self._planned(given, photos, vectors)
+        plan = self._planned(given, photos, [rounded(photo.vector, self.model['dim'], f'photo {photo.name}: vector') for photo in photos])
         self._put(self._reports, plan.reports)
         self._put(self._photos, list(plan.photos.values()))
         for start in range(0, len(plan.stale), 100):
             facts = dict(plan.stale[start:start + 100])
             self._put(self._photos, [row | facts[row['id']] for row in self._rows(self._photos, list(facts), list(PHOTO_FIELDS))])
         self._delete(self._photos, plan.gone)
-        if touched := [self._reports] * bool(plan.reports) + [self._photos] * bool(plan.photos or plan.stale or plan.gone): self._settle(*touched)
+        if plan.reports or plan.photos or plan.stale or plan.gone: self._settle(self._reports, self._photos)
     return plan.added
-
-@patch
-def _delete(self: MilvusStore, collection: str, ids: list[str]):
-    for start in range(0, len(ids), 1000): self._ask('delete', collection, ids=ids[start:start + 1000])
 
 # %% ../nbs/04i_milvus_store.ipynb #875d6413
 @patch

@@ -120,15 +120,6 @@ class Searcher:
         segs = [segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0] for photo, box in meant]
         return Query(list(photos), segs, self.vectors(photos, segs))
 
-    def search(self,
-        query: Query|Sequence[Image.Image], # a query, or photos of one pet
-        k: int=10,                          # most reports to return
-        **filters, # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
-    ) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence
-        "The reports that look most like the query."
-        if not isinstance(query, Query): query = self.query(query)
-        return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
-
     def close(self):
         "Close the catalogue."
         self.catalogue.close()
@@ -146,6 +137,16 @@ def vectors(self: Searcher,
     for id in (ids := self.catalogue.made_by() or [self.model.id]):
         if id not in self.models: self.models[id] = model_at(self.where, dict(id=id))
     return {id: self.models[id](photos, segs) for id in ids}
+
+@patch
+def search(self: Searcher,
+    query: Query|Sequence[Image.Image], # a query, or photos of one pet
+    k: int=10,                          # most reports to return
+    **filters, # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
+) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence
+    "The reports that look most like the query."
+    if not isinstance(query, Query): query = self.query(query)
+    return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
 
 # %% ../nbs/05a_search.ipynb #a285a999
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}

@@ -1,9 +1,9 @@
-"""A real Milvus server for the tests: the binary of the PyPI package milvus 2.3.5, in an environment of its own beside ours (`make .venv/milvus`), on ports and in a folder of its own."""
+"""A real Milvus server for the tests: the binary of the PyPI package milvus 2.3.5, in an environment of its own beside ours (`make .venv/milvus/ready`), on ports and in a folder of its own."""
 import os, shutil, signal, socket, subprocess, time
 from pathlib import Path
 
 HOME = Path(__file__).parents[1] / '.venv' / 'milvus'
-WHY_NOT = 'no Milvus server here: `make .venv/milvus` installs it'
+WHY_NOT = 'no Milvus server here: `make .venv/milvus/ready` installs it'
 CONFIGURE = '''
 import milvus, pathlib, sys
 folder, ports = sys.argv[1], dict(zip(('proxy_port', 'proxy_internal_port', 'etcd_port', 'root_coord_port', 'query_coord_port', 'query_node_port',

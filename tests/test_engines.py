@@ -1,5 +1,6 @@
 """One suite for every engine: a catalogue in a folder, exact and in two stages, and one in a real Milvus server, which is killed as well."""
 import itertools, json, random, signal, subprocess, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ CURVED = MODEL | dict(calibration=Calibration(12, -3, -4, .1, .3).to_dict())
 @pytest.fixture(scope='session')
 def milvus(tmp_path_factory):
     "A real server, or a word why there is none."
-    if not milvus_server.HOME.joinpath('unpacked').is_dir(): pytest.skip(milvus_server.WHY_NOT)
+    if not milvus_server.HOME.joinpath('ready').exists(): pytest.skip(milvus_server.WHY_NOT)
     server = milvus_server.MilvusServer(tmp_path_factory.mktemp('milvus') / 'server').start().wait()
     yield server
     server.stop()
@@ -93,6 +94,8 @@ def hits_say_everything(filled):
             assert hit.distance_km == (None if report.lat is None else pytest.approx(haversine_km(41.9, 12.5, report.lat, report.lon)))
             assert hit.likely == (hit.probability > .3) and -1 <= hit.score <= 1 and hit.report != 'r3'
     assert filled.search(vector(7), 1)[0].score == pytest.approx(1, abs=1e-3)
+    alone = [filled.search(vector(i), 5) for i in range(16)]
+    with ThreadPoolExecutor(4) as pool: assert list(pool.map(lambda i: filled.search(vector(i), 5), range(16))) == alone, 'threads share it'
 
 def bad_input_changes_nothing(filled):
     before = filled.keys(), filled.reports()
@@ -243,8 +246,10 @@ def test_a_server_killed_between_acknowledged_writes_has_all_of_them(milvus):
             while len(confirmed) < before + 4 and writer.is_alive(): time.sleep(.05)
             time.sleep(rng.random() * .3)
             milvus.kill()
-            killed = time.monotonic()
+            killed, reader.patience = time.monotonic(), .5
+            with pytest.raises(CatalogueError, match='cannot search: .*unavailable'): reader.search(vector(0))
             milvus.start()
+            reader.patience = 60
             assert reader.search(vector(0), 1)[0].report == 'r0', 'a search waits for the server'
             print(f'searchable {time.monotonic() - killed:.0f} s after it was killed')
         ended.set()
