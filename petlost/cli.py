@@ -16,7 +16,7 @@ import typer
 from typer import Argument, Option
 from .cli_models import models
 from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
-                              picture_file, report_skipped, say)
+                              picture_file, report_indexed, report_skipped, say, take_in)
 
 # %% ../nbs/07_cli.ipynb #9332f579
 app = commands()
@@ -70,28 +70,14 @@ def check(
     print(f'{checked.summary()}\nsee {out}')
 
 # %% ../nbs/07_cli.ipynb #0f6a9b11
-def _rejected(problems, found, to: Path):
-    "Write what was refused beside the catalogue, to be mended, and say where."
-    from petlost.photoset import write_rejected
-    rows = write_rejected(problems, found, to)
-    if rows: say(f'{rows} {"row" if rows == 1 else "rows"} to mend and send again: {to}')
-
-def _index(photos: Path, to: str, model: str, species, status, root, from_photos: bool, masks_from, reembed: bool, rejected: Path):
-    "What `index` does, up to the summary."
+def _index(found, to: str, model: str, species, status, from_photos: bool, masks_from, reembed: bool):
+    "Photos into a catalogue, with what the options say of their reports."
     from dataclasses import replace
-    from petlost.photoset import NoPhotos, facts_from_photos, read_photos
+    from petlost.photoset import facts_from_photos
     from petlost.search import index_photos
-    try: found = read_photos(photos, root)
-    except NoPhotos as e:
-        report_skipped(e.photoset.problems)
-        _rejected(e.photoset.problems, e.photoset, rejected)
-        raise
     if from_photos: facts_from_photos(found)
     found.reports = {i: replace(r, species=r.species or species, status=r.status or status) for i, r in found.reports.items()}
-    done = index_photos(found, to, model, progress=True, masks_from=masks_from, reembed=reembed)
-    report_skipped(done.problems)
-    _rejected(done.problems, found, rejected)
-    return done
+    return index_photos(found, to, model, progress=True, masks_from=masks_from, reembed=reembed)
 
 # %% ../nbs/07_cli.ipynb #863c4e50
 def _print_info(catalogue: str):
@@ -119,14 +105,9 @@ def index(
     if info == (photos is not None): raise typer.BadParameter('give photos to add, or --info')
     if info: return _print_info(to)
     from petlost.engines import path_beside
-    done = _index(photos, to, model, species, status, root, facts_from_photos, masks_from, reembed, rejected or path_beside(to, '-rejected') / f'{photos.resolve().stem}.csv')
-    for pair in done.shared[:10]: say(f'probably the same pet: {pair.photo} of {pair.report} and {pair.other_photo} of {pair.other_report} are one photo')
-    if len(done.shared) > 10: say(f'... and {len(done.shared) - 10} more pairs of reports; petlost mine writes them all')
-    if not done.added + done.anew + done.known + done.repeats: raise ValueError(f'{photos}: no photo can be used')
-    repeats = f'{done.repeats} repeat another of their report, ' if done.repeats else ''
-    reused = f' ({done.reused} with a mask that was known)' if done.reused else ''
-    anew = f'{done.anew} embedded anew, {done.left} still by an earlier model, ' if done.anew or done.left else ''
-    print(f'{done.added} photos added{reused}, {anew}{done.known} were there already, {repeats}{len(done.problems)} skipped: {to}')
+    rejected = rejected or path_beside(to, '-rejected') / f'{photos.resolve().stem}.csv'
+    done = take_in(photos, root, rejected, lambda found: _index(found, to, model, species, status, facts_from_photos, masks_from, reembed))
+    report_indexed(done, photos, to)
 
 # %% ../nbs/07_cli.ipynb #1e74a6da
 def parse_box(

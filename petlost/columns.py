@@ -33,13 +33,14 @@ class Column:
 
 # %% ../nbs/04a_columns.ipynb #983e63c6
 _REPORTS = dict(num='i8', species='i1', status='i1', lat='f8', lon='f8', seen='M8[s]', alive='?')
-_PHOTOS = dict(photo='i8', owner='i4', model='i2')
+_PHOTOS = dict(photo='i8', owner='i8', model='i2')
 
 class Columns:
     "Facts of every report, and the report of every photo and the number of the model that made its vector; a row each, in the order they came."
     def __init__(self):
         self.generation = -1 # of the database, when these were brought up to it
         self._columns = {name: Column(dtype) for name, dtype in (_REPORTS | _PHOTOS).items()}
+        self._last, self._before = Column('i4'), Column('i4') # by report: row of its last photo; by photo: row of the one before it; -1 for none
 
     def __getattr__(self, name: str) -> np.ndarray: # [reports] for facts, [photos] for `photo`, `owner` and `model`
         "A column by its name."
@@ -51,6 +52,33 @@ class Columns:
         return {name: column.rows.view('i8') if column.rows.dtype.kind == 'M' else column.rows for name, column in self._columns.items()}
 
 # %% ../nbs/04a_columns.ipynb #124bd59c
+@patch
+def _link(self: Columns,
+    first: int, # row of a photo
+):
+    "Put the photos from this row on into the chains of their reports."
+    self._last.extend(np.full(len(self.num) - len(self._last.rows), -1))
+    self._before.extend(np.full(len(self.photo) - len(self._before.rows), -1))
+    rows = first + np.flatnonzero(self.owner[first:] >= 0)
+    rows = rows[np.argsort(self.owner[rows], kind='stable')]
+    owner = self.owner[rows]
+    begins = np.append(True, owner[1:] != owner[:-1])[:len(rows)]
+    self._before.rows[rows] = np.where(begins, self._last.rows[owner], np.roll(rows, 1))
+    self._last.rows[owner] = rows # of several, the last stays
+
+@patch
+def photo_rows(self: Columns,
+    reports: np.ndarray, # int [n], rows of reports, each once
+) -> np.ndarray: # int [m], rows of photos, rising
+    "Where the photos of some reports are."
+    chains, at = [np.zeros(0, 'i4')], self._last.rows[reports]
+    while len(at := at[at >= 0]):
+        chains.append(at)
+        at = self._before.rows[at]
+    rows = np.sort(np.concatenate(chains))
+    return rows[self.owner[rows] >= 0]
+
+# %% ../nbs/04a_columns.ipynb #83436020
 @patch(cls_method=True)
 def from_arrays(cls: Columns,
     generation: int,               # of the database they show
@@ -60,6 +88,7 @@ def from_arrays(cls: Columns,
     columns = cls()
     for name, values in arrays.items(): columns._columns[name].extend(values)
     columns.generation = generation
+    columns._link(0)
     return columns
 
 # %% ../nbs/04a_columns.ipynb #15fc488c
@@ -81,10 +110,9 @@ def _forget(self: Columns,
     reports: np.ndarray, # int64, their numbers, rising
 ):
     "These reports are gone, and own no photo."
-    gone = np.zeros(len(self.num) + 1, bool) # the last one stands for a photo without an owner, -1
-    gone[_at(self.num, reports)[0]] = True
-    self.alive[gone[:-1]] = False
-    self.owner[gone[self.owner]] = -1
+    gone = _at(self.num, reports)[0]
+    self.alive[gone] = False
+    self.owner[self.photo_rows(gone)] = -1
 
 @patch
 def _learn(self: Columns,
@@ -100,6 +128,7 @@ def _learn(self: Columns,
     at, there = _at(self.photo, photos)
     self.owner[at] = owners[there]
     for name, values in zip(_PHOTOS, (photos, owners, models)): self._columns[name].extend(values[~there])
+    self._link(len(self.photo) - np.count_nonzero(~there))
     return photos[~there]
 
 # %% ../nbs/04a_columns.ipynb #570e93b4
@@ -134,8 +163,11 @@ def near(self: Columns,
     within_km: float,           # 0 or more
 ) -> np.ndarray: # bool [reports]
     "Which reports are this near."
-    place, ok = parse_place(*place), np.zeros(len(self.num), bool)
-    rows = np.flatnonzero(np.abs(self.lat - place[0]) <= np.degrees(within_km / 6371) + 1e-6)
+    place, ok, angle = parse_place(*place), np.zeros(len(self.num), bool), min(within_km / 6371, np.pi)
+    rows = np.flatnonzero(np.abs(self.lat - place[0]) <= np.degrees(angle) + 1e-6)
+    if np.abs(np.radians(place[0])) + angle < np.pi / 2:
+        away = np.abs(self.lon[rows] - place[1])
+        rows = rows[np.minimum(away, 360 - away) <= np.degrees(np.arcsin(np.sin(angle) / np.cos(np.radians(place[0])))) + 1e-6]
     ok[rows[haversine_km(*place, self.lat[rows], self.lon[rows]) <= within_km]] = True
     return ok
 
@@ -174,4 +206,4 @@ def photos_of(self: Columns,
     reports: np.ndarray, # bool [reports]
 ) -> np.ndarray: # bool [photos]
     "Which photos belong to these reports."
-    return np.append(reports, False)[self.owner]
+    return np.append(reports, False).take(self.owner) # the last one stands for a photo without a report

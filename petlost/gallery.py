@@ -6,15 +6,15 @@
 __all__ = ['Read', 'in_parts', 'Gallery', 'one_thread']
 
 # %% ../nbs/04d_gallery.ipynb #9fc6af9e
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 # %% ../nbs/04d_gallery.ipynb #467195ce
 import faiss
 import numpy as np
 from fastcore.basics import patch
+from threadpoolctl import ThreadpoolController
 from .columns import Column
-from .first_stage import FirstStage, build, search_index
+from .first_stage import FirstStage, bitmap, build, search_index
 
 # %% ../nbs/04d_gallery.ipynb #d20c09ed
 Read = Callable[[np.ndarray], np.ndarray] # rows, rising, to float16 [n, dim], nearly unit vectors
@@ -78,13 +78,11 @@ def kept(self: Gallery,
     return few
 
 # %% ../nbs/04d_gallery.ipynb #96c8a069
-@contextmanager
-def one_thread() -> Iterator[None]:
-    "Let FAISS work with one thread."
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try: yield
-    finally: faiss.omp_set_num_threads(before)
+_THREADS = ThreadpoolController()
+
+def one_thread(): # use it in a `with` block
+    "Let FAISS and NumPy work with one thread."
+    return _THREADS.limit(limits=1)
 
 @patch
 def candidates(self: Gallery,
@@ -95,12 +93,10 @@ def candidates(self: Gallery,
 ) -> tuple[np.ndarray, np.ndarray, int]: # cosines [q, m] falling, approximate by the first stage; rows [q, m]; how many are allowed
     "The photos most like each query."
     mine = allowed if len(allowed) == len(self.rows) else allowed[self.rows]
-    total = int(mine.sum())
+    total = int(np.count_nonzero(mine))
     if not total: return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64), 0
     if self.stage: cosines, found = self.stage.candidates(queries, mine, more)
-    else:
-        bits = None if total == len(mine) else np.packbits(mine, bitorder='little')
-        cosines, found = search_index(self.index, queries, min(m, total), None if bits is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits)))
+    else: cosines, found = search_index(self.index, queries, min(m, total), None if total == len(mine) else faiss.SearchParameters(sel=bitmap(mine)))
     return cosines, self.rows[found], total
 
 # %% ../nbs/04d_gallery.ipynb #8700c6cd

@@ -56,7 +56,8 @@ def _score(self: Catalogue,
     asked: np.ndarray,    # bool [reports]
 ) -> _Scored:
     "Exact scores of some reports, from all of their photos that this model has seen."
-    photos = np.flatnonzero(self._columns.photos_of(asked) & (self._columns.model == num))
+    photos = self._columns.photo_rows(np.flatnonzero(asked))
+    photos = photos[self._columns.model[photos] == num]
     asked[:] = False
     asked[self._columns.owner[photos]] = True
     reports = np.flatnonzero(asked)
@@ -76,7 +77,7 @@ def _rank(self: Catalogue,
 ) -> _Scored|None: # the best reports, best first; None when there is none
     "The `k` best reports: exactly, or of those that the first stage hands on."
     rows, gallery = self._columns.photos_of(allowed), self._galleries[num]
-    more, least = -(-k // gallery.stage.depths[0]) if gallery.stage else 1, max(8 * k, 64 if len(queries) == 1 else 4096)
+    more, least = -(-k // gallery.stage.depth) if gallery.stage else 1, max(8 * k, 64 if len(queries) == 1 else 4096)
     while True:
         cosines, found, total = gallery.candidates(queries, rows, more * least, more)
         if not total: return None
@@ -310,7 +311,7 @@ def describe(self: Catalogue) -> dict: # reports, photos, model, dim, megabytes 
         stage = next((gallery.stage for num, gallery in sorted(self._galleries.items(), reverse=True)), None)
     made = [(facts, photos) for facts, photos in self.generations() if photos] or [(self.model, 0)]
     size = sum(2e-6 * facts['dim'] * photos for facts, photos in made)
-    how = (f'two stages, for the vectors are more than {self.exact_bytes / 1e6:.0f} MB: {stage.probes[0]} of {stage.lists.nlist} lists, {stage.depths[0]} candidates, which hold {stage.recall:.1%} of the ten nearest'
+    how = (f'two stages, for the vectors are more than {self.exact_bytes / 1e6:.0f} MB: {stage.lists.nlist} lists, {stage.opened} photos and more looked at, {stage.depth} candidates, which hold {stage.recall:.1%} of the ten nearest, also under filters'
            if stage else f'exact, for the vectors are no more than {self.exact_bytes / 1e6:.0f} MB: every one is compared')
     earlier = {f'by {facts["name"]} {facts["id"][:12]}': photos for facts, photos in made[:-1]}
     return self.count() | dict(model=self.model['name'], dim=self.model['dim'], vectors_mb=round(size, 1), search=how) | earlier

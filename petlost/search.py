@@ -7,7 +7,7 @@ __all__ = ['ONE_VIEW', 'Indexed', 'index_photos', 'Query', 'Searcher', 'one_view
            'evaluate_photos', 'evaluate_slices', 'calibrate_model', 'record_figures']
 
 # %% ../nbs/05a_search.ipynb #47c97c73
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -56,18 +56,18 @@ def index_photos(
     progress: bool=False,    # show a bar
     masks_from: str|Path|None=None, # another catalogue with these photos: what its segmenter found is used, if this model's is the same
     reembed: bool=False,     # may the model take over from the one that has made the vectors so far?
+    embed: Callable=embed_photos, # where the vectors come from: called as (photos, model, known, masks=...)
 ) -> Indexed: # counts, and what could not be used
     "Add photos and the facts of their reports to a catalogue. Resumable; raises `CatalogueError` when it cannot be written."
     result, rows = Indexed(problems=list(photoset.problems)), []
     with catalogue_at(masks_from) if masks_from else nullcontext() as older, open_catalogue(where, own := load_model(model), reembed) as catalogue:
         def keep():
-            result.added += catalogue.add([facts[r] for r in dict.fromkeys(row.report for row in rows)], rows)
-            rows.clear()
+            result.added += catalogue.add([facts[r] for r in dict.fromkeys(row.report for row in rows)], rows); rows.clear()
         before, there, known, repeats = catalogue.reports(), len(catalogue.keys()), catalogue.keys(of_model=True), len(catalogue.repeats())
         facts = {r: filled(report, before.get(r)) for r, report in photoset.reports.items()}
         catalogue.add([report for r, report in facts.items() if r in before], [])
         masks = KeptMasks(get_segmenter(own.segmenter), *(store.mask for store in (catalogue, older) if store))
-        for one in tqdm(embed_photos(photoset.photos, own, known, masks=masks), total=len(photoset.photos), desc='index', unit='photo', disable=not progress):
+        for one in tqdm(embed(photoset.photos, own, known, masks=masks), total=len(photoset.photos), desc='index', unit='photo', disable=not progress):
             if isinstance(one, BadPhoto): result.problems.append(one)
             elif one: rows.append(_row(one, masks.version))
             if len(rows) >= batch: keep()

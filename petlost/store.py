@@ -188,7 +188,8 @@ def _writing(self: Store) -> Iterator[sqlite3.Connection]:
 # %% ../nbs/03a_store.ipynb #555fc70d
 _ADD_REPORT = '''INSERT INTO reports (id, species, status, lat, lon, seen_at, pet) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET species = excluded.species, status = excluded.status, lat = excluded.lat,
-    lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet'''
+    lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet
+    WHERE (species, status, lat, lon, seen_at, pet) IS NOT (excluded.species, excluded.status, excluded.lat, excluded.lon, excluded.seen_at, excluded.pet)'''
 
 # %% ../nbs/03a_store.ipynb #dd9f1f39
 @patch
@@ -317,9 +318,13 @@ def check_model(self: Store,
 def vectors(self: Store) -> tuple[np.ndarray, list[tuple[str, str]]]: # float32 [n, dim] unit rows, and (report, photo name) of each row
     "Every vector that the present model has made, in the order they came."
     with self._reading() as db:
-        rows = db.execute(f'SELECT id, name, vector {_PHOTO} JOIN vectors ON photo = photos.num {self._of_model(db)} ORDER BY photos.num').fetchall()
-    flat = np.frombuffer(b''.join(row[2] for row in rows), '<f2').reshape(len(rows), self.model['dim'])
-    return unit_rows(flat, self.model['dim']), [row[:2] for row in rows]
+        names = db.execute(f'SELECT id, name {_PHOTO} {self._of_model(db)} ORDER BY photos.num').fetchall()
+        found = db.execute(f'SELECT vector FROM photos JOIN vectors ON photo = num {self._of_model(db)} ORDER BY num')
+        x = np.empty((len(names), self.model['dim']), np.float32)
+        for i in range(0, len(x), 4096):
+            some = np.frombuffer(b''.join(vector for vector, in found.fetchmany(4096)), '<f2')
+            x[i:i + 4096] = unit_rows(some.reshape(-1, x.shape[1]), x.shape[1])
+    return x, names
 
 # %% ../nbs/03a_store.ipynb #7c7e6291
 @patch

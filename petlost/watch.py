@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from .facts import parse_time
 from .index import Catalogue
-from .store import CatalogueError, unit_rows
+from .store import unit_rows
 
 # %% ../nbs/05f_watch.ipynb #cf72625a
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """Two models in one catalogue: killed while one takes over, compared with brute force, added and removed for a long time; and standing searches under the same."""
-import gc, json, os, random, signal, subprocess, sys, time
+import gc, os, random, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
