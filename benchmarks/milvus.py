@@ -64,7 +64,7 @@ def searches(where, photos, dim=2944, asked=100):
                 ids, ms = [{hit.report for hit in hits} for hits, _ in found], [ms for _, ms in found]
                 truth = (truth or {}) if kind == 'IVF_SQ8' else (truth or {}) | {name: ids}
                 recall = np.mean([len(a & b) / len(b) for a, b in zip(ids, truth[name])])
-                print(f'| {kind} | {name} | p50 {np.median(ms):.0f} ms | p99 {np.quantile(ms, .99):.0f} ms, {cpu:.0f} ms of the CPU here | {recall:.3f} of the ten |', flush=True)
+                print(f'| {kind} | {name} | p50 {np.median(ms):.0f} ms | p99 {np.quantile(ms, .99):.0f} ms | {cpu:.0f} ms of CPU here | {recall:.3f} of the ten |', flush=True)
 
 def main():
     ask = argparse.ArgumentParser()

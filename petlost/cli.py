@@ -97,7 +97,7 @@ def index(
     root: Annotated[Path|None, Option(help='where the photos of a list are: a folder or a ZIP; by default beside the list')]=None,
     facts_from_photos: Annotated[bool, Option('--facts-from-photos', help='take place and time from the photos of reports that say none')]=False,
     rejected: Annotated[Path|None, Option(help='list of what was refused, to mend and send again; by default TO-rejected/PHOTOS.csv')]=None,
-    masks_from: Annotated[Path|None, Option(help='another catalogue of these photos, as after a change of model: where it found the pets is not searched again')]=None,
+    masks_from: Annotated[str|None, Option(help='another catalogue of these photos, as after a change of model: where it found the pets is not searched again')]=None,
     reembed: Annotated[bool, Option('--reembed', help='let --model take over from the one that has made the vectors so far; searches use both until all photos have come again')]=False,
     info: Annotated[bool, Option('--info', help='add nothing; print what the catalogue holds and how it is searched')]=False,
 ):
