@@ -12,7 +12,7 @@ demo: .venv/core
 test: .venv/dev .venv/milvus/ready
 	timeout 300 pytest -q tests/test_in_sync.py
 	timeout 1500 nbdev_test
-	timeout 900 pytest -q tests --ignore tests/test_in_sync.py
+	timeout 1500 pytest -q tests --ignore tests/test_in_sync.py
 
 setup: .venv/dev
 

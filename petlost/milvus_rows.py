@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 # %% ../nbs/04h_milvus_rows.ipynb #59877924
 import numpy as np
-from .columns import Columns, moment
+from .columns import Columns, box, moment
 from .database import CatalogueError
 from .facts import SPECIES, STATUSES, Report, haversine_km, parse_place, parse_species, parse_status
 from .store import PhotoRow, _facts, unit_rows
@@ -148,14 +148,9 @@ def read_photo(
 
 # %% ../nbs/04h_milvus_rows.ipynb #5aeae303
 def _box(near: tuple[float, float], km: float) -> str: # expression for a rectangle with everything that is this near
-    lat, lon = near
-    reach = np.degrees(km / 6371) + 1e-6
-    parts = f'lat >= {lat - reach:.9f} and lat <= {lat + reach:.9f}'
-    if abs(lat) + reach >= 90: return parts
-    wide = np.degrees(np.arcsin(np.sin(np.radians(reach)) / np.cos(np.radians(lat)))) + 1e-6
-    west, east = lon - wide, lon + wide
-    if west < -180 or east > 180: return f'{parts} and (lon >= {(west + 540) % 360 - 180:.9f} or lon <= {(east + 540) % 360 - 180:.9f}) and lon <= 180'
-    return f'{parts} and lon >= {west:.9f} and lon <= {east:.9f}'
+    south, north, west, east = box(near, km)
+    across = f'lon >= {west:.9f} and lon <= {east:.9f}' if west <= east else f'(lon >= {west:.9f} or lon <= {east:.9f}) and lon <= 180'
+    return f'lat >= {south:.9f} and lat <= {north:.9f} and {across}'
 
 def filter_text(
     species: str|None=None, status: str|None=None,    # exact facts
