@@ -9,7 +9,7 @@ effort when it was built.
 
 Building is processor time, servers included; opening goes from nothing running, but imported, to the first answer; memory is what process and servers hold
 after some searches, less what the process held before it opened anything. What cannot be imported or started is left out, by name."""
-import argparse, importlib, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
+import argparse, importlib, json, os, shutil, sys, tempfile, time
 from datetime import timedelta
 from pathlib import Path
 import numpy as np
@@ -18,9 +18,11 @@ from petlost.facts import Report
 from petlost.index import Catalogue, PhotoRow
 from index import DAY, DIM, K, Pets, alone, held
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
+from milvus_server import MilvusServer
+
 FILTERS = {'none': None, 'day, 50 %': 50, 'day, 10 %': 10, 'day, 1 %': 1} # days from the first on, of a hundred
 EFFORTS = 10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640 # candidates that a graph keeps at hand
-MILVUS = Path(__file__).parents[1] / '.venv/milvus/bin'
 HOUR = 3600 # how long a server may think, in seconds
 
 class Engine:
@@ -158,19 +160,10 @@ class Milvus(Engine):
     needs, data = ('pymilvus',), 'data'
 
     def start(self):
-        from pymilvus import MilvusClient, MilvusException
-        with socket.socket() as free:
-            free.bind(('127.0.0.1', 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([MILVUS / 'python', MILVUS / 'milvus-server', '--data', self.folder, '--proxy-port', str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.servers, until = [self.process.pid], time.monotonic() + 180
-        while True:
-            try:
-                self.client = MilvusClient(f'http://127.0.0.1:{port}', timeout=10)
-                return
-            except MilvusException:
-                if self.process.poll() is not None or time.monotonic() > until: raise
-                time.sleep(.2)
+        from pymilvus import MilvusClient
+        self.server = MilvusServer(self.folder).start()
+        self.servers = [self.server.process.pid]
+        self.client = MilvusClient(f'http://127.0.0.1:{self.server.wait().port}', timeout=60)
 
     def build(self, vectors, days):
         from pymilvus import DataType
@@ -198,10 +191,7 @@ class Milvus(Engine):
         found = self.client.search('pets', [q], f'day < {days}' if days else '', K, search_params=dict(metric_type='IP', params=dict(ef=self.effort[0])), consistency_level='Eventually')
         return [hit['id'] for hit in found[0]]
 
-    def close(self):
-        self.client.close()
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait()
+    def close(self): self.server.kill() # asked to end, this version may wait forever; all of it is on the disk
 
 ENGINES = dict(petlost=Petlost, hnswlib=Hnswlib, lancedb=LanceDB, pgvector=Pgvector, milvus=Milvus)
 

@@ -33,12 +33,15 @@ initial-cluster: default=http://127.0.0.1:{1}
 class MilvusServer:
     "A server over a folder; started again it goes on with what is in it."
     def __init__(self, folder: Path):
-        ports = free_ports(13)
+        noted = folder / 'ports'
+        ports = list(map(int, noted.read_text().split())) if noted.exists() else free_ports(13)
         self.folder, self.port, self.metrics, self.process = folder, ports[0], ports[-1], None
+        if noted.exists(): return
         folder.mkdir(parents=True)
         (folder / 'bin').symlink_to(HOME / 'unpacked' / 'bin')
         (folder / 'etcd.yaml').write_text(ETCD.format(*ports[10:12]))
         subprocess.run([HOME / 'bin' / 'python', '-c', CONFIGURE, folder, *map(str, ports[:10])], check=True)
+        noted.write_text(' '.join(map(str, ports)))
 
     def address(self, name): return f'milvus://127.0.0.1:{self.port}/{name}'
 
