@@ -63,6 +63,7 @@ def evidence(self: Weigh,
         total[which] = evidence(km[which], days[which], *others, self.status is not None, self.spread(species))
     return total
 
+# %% ../nbs/04f_weigh.ipynb #096bbef9
 @patch
 def speaks(self: Weigh,
     columns: Columns,
