@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .calibrate import COHORT, Calibration, cohort_means, sigmoid
 from .database import CatalogueError
 from .embed import save_model
-from .facts import Report, haversine_km, parse_place
+from .facts import haversine_km, parse_place
 from .index import Catalogue, Hit
 from .milvus_rows import PHOTO_FIELDS, both, digest, filter_text, in_circle, one_of, read_facts, read_photo
 from .milvus_store import MilvusStore
@@ -152,15 +152,7 @@ def made_by(self: MilvusCatalogue) -> list[str]: # ids
     return [self.model['id']] if self.count()['photos'] else []
 
 # %% ../nbs/05_milvus.ipynb #ea7f777d
-@patch
-def update(self: MilvusCatalogue,
-    reports: Iterable[Report], # known reports, with their facts as they are now
-):
-    "Change facts; raises `ValueError` naming a report that is not in the catalogue, and then nothing is changed."
-    reports = list(reports)
-    with self._mutex:
-        for report in reports: self.report(report.id)
-        self.add(reports, [])
+MilvusCatalogue.update = Catalogue.update # a look at each report, and `add`
 
 @patch
 def count(self: MilvusCatalogue,

@@ -18,7 +18,7 @@ import numpy as np
 from .columns import Columns, box, moment
 from .database import CatalogueError
 from .facts import SPECIES, STATUSES, Report, haversine_km, parse_place, parse_species, parse_status
-from .store import PhotoRow, _facts, unit_rows
+from .store import PhotoRow, unit_rows, valid_facts
 
 # %% ../nbs/04h_milvus_rows.ipynb #b6b70e89
 class Address(NamedTuple):
@@ -86,7 +86,7 @@ def checked_report(
     report: Report, # as given
 ) -> Report:
     "With its facts in petlost's words; raises `ValueError` naming the report for one that cannot be, or is too long."
-    report = Report(*_facts(report))
+    report = Report(*valid_facts(report))
     fits(report.id, 'a report id', TEXT)
     return report
 
