@@ -77,12 +77,13 @@ def _rank(self: Catalogue,
 ) -> _Scored|None: # the best reports, best first; None when there is none
     "The `k` best reports: exactly, or of those that the first stage hands on."
     rows, gallery = self._columns.photos_of(allowed), self._galleries[num]
-    more, least = -(-k // gallery.stage.depth) if gallery.stage else 1, max(8 * k, 64 if len(queries) == 1 else 4096)
+    more, least = -(-k // gallery.stage.depth) if gallery.stage else 1, max(3 * k, 64) if len(queries) == 1 else max(8 * k, 4096)
     while True:
         cosines, found, total = gallery.candidates(queries, rows, more * least, more)
         if not total: return None
-        asked = np.zeros(len(allowed), bool)
-        asked[self._columns.owner[found]] = True
+        asked, owners = np.zeros(len(allowed), bool), self._columns.owner[found]
+        if len(queries) == 1 and not gallery.stage: owners = list(dict.fromkeys(owners[0].tolist()))[:k]
+        asked[owners] = True
         best = self._score(num, read, queries, asked).best(k)
         enough = len(best.reports) == k and (gallery.stage is not None or best.scores[-1] >= cosines[:, -1].mean())
         if enough or found.shape[1] == total: return best
