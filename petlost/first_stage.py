@@ -38,7 +38,8 @@ class FirstStage:
     trained: int = 0       # rows that the lists were made for; with twice as many it is time to build again
 
     def __post_init__(self):
-        self.centres = self.lists.quantizer.reconstruct_n(0, self.lists.nlist) # float32 [lists, short]
+        centres = faiss.downcast_index(self.lists.quantizer).codes
+        self.centres = faiss.vector_to_array(centres).view(np.float32).reshape(self.lists.nlist, -1) # [lists, short]
         self.sizes = np.bincount(self.place.rows, minlength=self.lists.nlist)
 
     def __len__(self): return self.lists.ntotal
