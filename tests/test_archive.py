@@ -32,12 +32,12 @@ print(json.dumps(dict(added=done.added, embedded=done.embedded, finished=done.fi
 '''
 
 def descendants(root):
-    "Process id -> (parent, command line) of the processes below one."
+    "Process id -> (parent, command line) of the processes below one; one that has ended and is not yet reaped has no command line, and is left out."
     found = {}
     for stat in Path('/proc').glob('[0-9]*/stat'):
         try: found[int(stat.parent.name)] = int(stat.read_text().rpartition(')')[2].split()[1]), (stat.parent / 'cmdline').read_text().replace('\0', ' ').strip()
         except (OSError, ValueError): pass
-    below, todo = {}, [root]
+    found, below, todo = {pid: facts for pid, facts in found.items() if facts[1]}, {}, [root]
     while todo:
         children = {pid: facts for pid, facts in found.items() if facts[0] == todo[0]}
         below |= children
