@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .columns import moment
 from .facts import Report
 from .kept_masks import unpack_mask
-from .quality import COMPLAINTS, photo_quality
+from .quality import photo_quality
 from .store import CatalogueError, Store
 
 # %% ../nbs/03i_attributes.ipynb #ec697e39
