@@ -67,12 +67,13 @@ def _judge(
     vectors: np.ndarray, # float32 [n, d], unit rows
     label: np.ndarray,   # int [n], which pet
     scene: np.ndarray,   # int [n], which scene of that pet
+    gallery: np.ndarray|None = None, # float32 [n, d], unit rows: the same photos as they are looked among; None: `vectors`
 ) -> np.ndarray:         # float [n, 4]: rank of the first positive, AP, INP, cross-scene rank; 0 where there is nothing to find
     "Leave-one-out judgement of every photo."
-    order = np.argsort(label, kind='stable'); v, lab, sc = vectors[order], label[order], scene[order]
+    order = np.argsort(label, kind='stable'); v, g, lab, sc = vectors[order], (vectors if gallery is None else gallery)[order], label[order], scene[order]
     start, stop = np.searchsorted(lab, lab, 'left'), np.searchsorted(lab, lab, 'right')
     out, queries, ahead = np.zeros((len(v), 4)), np.flatnonzero(stop - start > 1), []
-    for at, scores in _blocks(v, v, queries):
+    for at, scores in _blocks(v, g, queries):
         for row, q in zip(scores, at.tolist()): ahead += _ahead(row, slice(start[q], stop[q]), q)
     count = (stop - start - 1)[queries]; query = np.repeat(queries, count)
     other = start[query] + np.arange(len(query)) - np.repeat(np.cumsum(count) - count, count)
@@ -170,11 +171,13 @@ def retrieval(
     scenes: list | None = None,  # [n], background or burst within the pet, '' = one unknown scene; None: no cross-scene figure
     n_boot: int = 1000,  # bootstrap draws, for the intervals
     seed: int = 0,       # of the bootstrap
+    gallery: np.ndarray | None = None, # float32 [n, d], unit rows: the same photos as the gallery has them, e.g. by an earlier model; None: `vectors`
 ) -> Figures:            # per source and their mean
     "Leave-one-out retrieval over all photos; ValueError on vectors that are not unit, wrong lengths, or no pet with two photos."
     v = _check_vectors(vectors)
+    if gallery is not None and (gallery := _check_vectors(gallery, 'gallery')).shape != v.shape: raise ValueError(f'a gallery of shape {gallery.shape} for vectors of shape {v.shape}')
     names, label, places, source, scene = _known(len(v), labels, sources, scenes)
-    judged = _judge(v, label, scene)
+    judged = _judge(v, label, scene, gallery)
     return _figures(_outcomes(judged), names, label, places, source, n_boot, seed, judged[:, 0].astype(int))
 
 # %% ../nbs/02a_evaluate.ipynb #585c1ef8
