@@ -61,7 +61,7 @@ def test_a_file_outside_the_folder_is_not_read(tiny):
     rewrite(tiny, files={'../x.onnx': 'x', 'weights.safetensors': 'x'}, parts=[dict(kind='graph', file='../x.onnx')], centred=False)
     with pytest.raises(ValueError, match='x.onnx is missing'): open_model(tiny)
 
-@pytest.mark.parametrize('version', [FORMAT + 1, FORMAT - 1, None])
+@pytest.mark.parametrize('version', [FORMAT + 1, 0, None])
 def test_another_format_is_refused_by_its_number(tiny, version):
     rewrite(tiny, format=version)
     with pytest.raises(ValueError, match=rf'made by another version of petlost \(format {version}, not {FORMAT}\)'): open_model(tiny)
