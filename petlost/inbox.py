@@ -23,7 +23,9 @@ def _open_inbox(path: Path) -> sqlite3.Connection:
     box = sqlite3.connect(path, timeout=30, isolation_level=None)
     try:
         for pragma in ('synchronous = FULL', 'secure_delete = ON'): box.execute(f'PRAGMA {pragma}')
-        box.execute('CREATE TABLE IF NOT EXISTS entries (num INTEGER PRIMARY KEY, kind TEXT NOT NULL, facts TEXT NOT NULL)')
+        if not box.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone():
+            box.execute('PRAGMA auto_vacuum = FULL') # what is taken out gives back its room
+            box.execute('CREATE TABLE IF NOT EXISTS entries (num INTEGER PRIMARY KEY, kind TEXT NOT NULL, facts TEXT NOT NULL)')
     except BaseException: box.close(); raise
     return box
 
@@ -57,12 +59,14 @@ def emptied(
     if not path.exists(): yield [], []; return
     with plainly(folder, 'empty the inbox of'): box = _open_inbox(path)
     with closing(box):
+        with plainly(folder, 'empty the inbox of'): there = box.execute('SELECT 1 FROM entries LIMIT 1').fetchone()
+        if not there: yield [], []; return
         with plainly(folder, 'empty the inbox of'):
             box.execute('BEGIN EXCLUSIVE')
             left = [(kind, json.loads(facts)) for kind, facts in box.execute('SELECT kind, facts FROM entries ORDER BY num')]
         yield [Verdict(**facts) for kind, facts in left if kind == 'verdict'], [Shown(**facts) for kind, facts in left if kind == 'shown']
         with plainly(folder, 'empty the inbox of'):
-            if left: box.execute('DELETE FROM entries')
+            box.execute('DELETE FROM entries')
             box.execute('COMMIT')
 
 # %% ../nbs/03a_inbox.ipynb #1865c7b9

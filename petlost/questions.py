@@ -234,18 +234,20 @@ def ask_pairs(
         rows = np.array([[known.ledger.row[id] for id in pair] for pair in pairs], int).reshape(-1, 2)
         best = [pairs[i] for i in next_pairs(rows, p, odds, n=n, **_skill(known.panel)) if pairs[i] not in drawn][:max(n - len(drawn), 0)]
         asked = [(*pair, place, True) for pair, place in drawn.items()] + [(*pair, found[pair][1], False) for pair in best]
-        forms = [dict(report=a, other=b, place=place, audit=str(lot).lower(), generation=catalogue.model['id'], photo=_first(catalogue, a), other_photo=_first(catalogue, b))
-                 for a, b, place, lot in (asked[i] for i in rng.permutation(len(asked)))]
-    try:
-        with open(out, 'w', newline='', encoding='utf-8') as f:
-            table = csv.DictWriter(f, [*FIELDS, 'photo', 'other_photo'])
-            table.writeheader(); table.writerows(forms)
-    except OSError as e: raise ValueError(f'{out}: cannot write the questions: {(e.strerror or str(e)).lower()}') from None
+        _write_form(catalogue, [asked[i] for i in rng.permutation(len(asked))], Path(out))
     return Asked(Path(out), len(best), len(drawn), len(pairs))
 
 def _first(catalogue: Catalogue, report: str) -> str: # the name of a photo to look at
     photos = catalogue.photos(report)
     return photos[0].name if photos else ''
+
+def _write_form(catalogue: Catalogue, asked: list[tuple[str, str, int, bool]], out: Path): # report, other, place, drawn by lot?
+    forms = [dict(report=a, other=b, place=place, audit=str(lot).lower(), generation=catalogue.model['id'], photo=_first(catalogue, a), other_photo=_first(catalogue, b)) for a, b, place, lot in asked]
+    try:
+        with open(out, 'w', newline='', encoding='utf-8') as f:
+            table = csv.DictWriter(f, [*FIELDS, 'photo', 'other_photo'])
+            table.writeheader(); table.writerows(forms)
+    except OSError as e: raise ValueError(f'{out}: cannot write the questions: {(e.strerror or str(e)).lower()}') from None
 
 # %% ../nbs/05g_questions.ipynb #8f3151ce
 class Added(NamedTuple):
