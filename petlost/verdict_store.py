@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 # %% ../nbs/03h_verdict_store.ipynb #31621467
 from fastcore.basics import patch
-from .inbox import put_shown, put_verdicts
+from .inbox import put_shown, put_verdicts, report_numbers
 from .store import Store
 from .verdicts import Shown, Verdict
 
@@ -46,3 +46,12 @@ def shown(self: Store) -> list[Shown]: # in the order they came; None at the pla
         at = {num: [None] * places for num, _, places, *_ in lists}
         for num, place, id in db.execute('SELECT shown, place, id FROM shown_reports JOIN reports ON num = report'): at[num][place - 1] = id
     return [Shown(query, at[num], *facts) for num, query, _, *facts in lists]
+
+# %% ../nbs/03h_verdict_store.ipynb #e9f11a5e
+@patch
+def missing(self: Store,
+    reports: Iterable[str], # ids
+) -> list[str]: # sorted
+    "Which of these reports are not here."
+    reports = set(reports)
+    with self._reading() as db: return sorted(reports - set(report_numbers(db, reports)))
