@@ -186,14 +186,19 @@ def gate(
 # %% ../nbs/04m_gate.ipynb #1c8ac18f
 def decision_table(
     decision: Decision,
+    most: int=6, # slices of each exam that passed: those with the greatest fall
 ) -> str: # aligned plain text
     "What was looked at, a line each; what failed is marked."
-    rows = [('', 'exam', 'looked at', 'pets', 'parent', 'candidate', 'change', 'allowed')]
+    rows, passed = [('', 'exam', 'looked at', 'pets', 'parent', 'candidate', 'change', 'allowed')], {}
     for c in decision.checks:
+        if c.passed and c.name.startswith('slice'):
+            passed[c.exam] = passed.get(c.exam, 0) + 1
+            if passed[c.exam] > most: continue
         change = f'{c.change.value:+.3f} [{c.change.low:+.2f} {c.change.high:+.2f}]' if c.change else ''
         rows.append(('' if c.passed else 'FAILS', c.exam, c.name, str(c.pets or ''), f'{c.parent:.3f}', f'{c.candidate:.3f}', change, c.bound))
     wide = [max(map(len, column)) for column in zip(*rows)]
     lines = ['  '.join(t.rjust(w) if i in (3, 4, 5) else t.ljust(w) for i, (t, w) in enumerate(zip(row, wide))).rstrip() for row in rows]
+    if more := sum(max(0, n - most) for n in passed.values()): lines.append(f'... and {more} slices that fell less, or rose')
     verdict = 'accepted' if decision.accepted else f'refused: {sum(not c.passed for c in decision.checks)} of {len(decision.checks)} checks fail'
     return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:], f'{verdict}. In brackets: paired bootstrap over pets, 95 % for the headline, 90 % for slices.'])
 
