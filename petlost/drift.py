@@ -77,7 +77,8 @@ class Fact(NamedTuple):
     def compared(self) -> np.ndarray: # float [n], NaN where it is not known
         if self.word: return self.values
         rank, known = np.full(len(self.values), np.nan), ~np.isnan(self.values)
-        rank[known] = self.values[known].argsort().argsort() / max(known.sum() - 1, 1)
+        _, which, many = np.unique(self.values[known], return_inverse=True, return_counts=True)
+        rank[known] = (np.cumsum(many) - (many + 1) / 2)[which] / max(known.sum() - 1, 1)
         return rank
 
 def facts_of(
@@ -201,13 +202,14 @@ def drift(
     late, facts = per_report(now[:, None].astype(float), report)[:, 0] > .5, facts_of(reference, current)
     x = axes(np.concatenate([reference.vectors, current.vectors]), min(AXES, len(late) // 8))
     by_report, compared = per_report(x, report), per_report(np.stack([f.compared for f in facts], axis=1), report) if facts else np.zeros((len(late), 0))
-    vectors, chances, _ = deal_test(by_report, compared, late, deals, seed)
+    vectors, chances, far = deal_test(by_report, compared, late, deals, seed)
     found = []
-    for f, chance in zip(facts, chances.tolist()):
+    for i in np.lexsort((-np.abs(far), chances)):
+        f, chance = facts[i], float(chances[i])
         means = per_report(f.values[:, None], report)[:, 0]
         found.append(Moved(f.name, f.word is not None, _interval(means[~late], bool(f.word)), _interval(means[late], bool(f.word)), chance))
     examples = _examples(x, names, now, by_report[late].mean(axis=0) - by_report[~late].mean(axis=0))
-    return Drift(alarm, (int((~late).sum()), int(late.sum())), (int((~now).sum()), int(now.sum())), float(vectors), sorted(found, key=lambda m: m.chance), examples, undated)
+    return Drift(alarm, (int((~late).sum()), int(late.sum())), (int((~now).sum()), int(now.sum())), float(vectors), found, examples, undated)
 
 # %% ../nbs/04l_drift.ipynb #b383dc05
 def per_look(

@@ -268,5 +268,6 @@ def advice(
 ) -> str: # one sentence
     "What to do about a group."
     if dict(mode.what).get('pet') == 'no pet found': return 'Look at the masks of these first: where the pet is not found, the whole photo is compared.'
-    if {'pixels', 'blur'} & dict(mode.what).keys(): return 'Ask for the original or a sharper photo when such a one is sent in; in training, weight more of these.'
+    if 'photos' in dict(mode.what): return 'Ask for more photos of each such pet, from other sides and on other days.'
+    if {('pixels', 'few'), ('blur', 'blurred')} & set(mode.what): return 'Ask for the original or a sharper photo when such a one is sent in; in training, weight more of these.'
     return 'Collect more of these: there is little like them.' if thin else 'Collect more of these, or weight them more in training.'
