@@ -14,6 +14,7 @@ from typing import Annotated
 # %% ../nbs/07_cli.ipynb #e40fcbe2
 import typer
 from typer import Argument, Option
+from .cli_improve import improve
 from .cli_models import models
 from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
                               picture_file, report_indexed, report_skipped, say, take_in)
@@ -21,6 +22,7 @@ from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Spe
 # %% ../nbs/07_cli.ipynb #9332f579
 app = commands()
 app.add_typer(models)
+app.add_typer(improve)
 
 @app.callback()
 def _petlost(): 'Image search for lost and found pets.'
@@ -184,19 +186,17 @@ def search(
 # %% ../nbs/07_cli.ipynb #6b352f3e
 @app.command('learn-places')
 def learn_places(
-    verdicts: Annotated[Path, Argument(help='a CSV with the columns report, other, verdict; rows with the verdict same are learnt from')],
     catalogue: InFolder,
 ):
     "Learn from pairs that reviewers have confirmed how far and how long lost pets go; --weigh uses it from then on."
-    import csv
     from petlost.index import Catalogue
-    with verdicts.open(newline='', encoding='utf-8-sig') as file:
-        rows = list(csv.DictReader(file))
-    if missing := {'report', 'other', 'verdict'} - set(rows[0] if rows else ()): raise ValueError(f'{verdicts}: no column {sorted(missing)[0]}')
-    same = [(row['report'], row['other']) for row in rows if row['verdict'] == 'same']
-    with Catalogue.open(catalogue, write=True) as cat: learnt = cat.learn_spreads(same)
+    from petlost.ledger import SURE
+    from petlost.questions import what_is_known
+    with Catalogue.open(catalogue, write=True) as cat:
+        same = [pair for pair, odds in what_is_known(cat).panel.odds.items() if odds >= SURE]
+        learnt = cat.learn_spreads(same)
     for species, spread in learnt.items(): print(f'{species or "any"}: half within {spread.median_km:.1f} km and {spread.median_days:.0f} days, {spread.carried:.0%} anywhere')
-    if not learnt: raise ValueError(f'{verdicts}: none of its {len(same)} confirmed pairs has a species, places and dates in {catalogue}')
+    if not learnt: raise ValueError(f'{catalogue}: none of its {len(same)} confirmed pairs has a species, places and dates')
 
 # %% ../nbs/07_cli.ipynb #a9f3681b
 def _stand(catalogue: Path, photos: list[Path], search):

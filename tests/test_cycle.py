@@ -1,0 +1,82 @@
+"""The cycle from end to end: killed anywhere it goes on and ends as if it had not been; two at once; a worse candidate; the way back; a report that is deleted."""
+import json, shutil, signal, subprocess, time
+from pathlib import Path
+
+import numpy as np, pytest
+
+from petlost.adapter import Adapter
+from petlost.embed import adapted_model, open_model
+from petlost.lineage import only_cycle, read_lineage
+from petlost.photoset import read_photos
+from petlost.sample import sample_catalogue
+from petlost.search import index_photos
+from petlost.store import Store
+from running import PETLOST, petlost, said
+
+@pytest.fixture(scope='module')
+def filled(tmp_path_factory):
+    "A catalogue of 60 drawn pets with four photos each."
+    root = tmp_path_factory.mktemp('cycle')
+    index_photos(read_photos(sample_catalogue(root / 'photos', n_pets=60, photos=4, seed=8)), root / 'c', 'petlost-fast')
+    return root / 'c'
+
+@pytest.fixture
+def catalogue(filled, tmp_path): return Path(shutil.copytree(filled, tmp_path / 'c'))
+
+def vectors(folder):
+    with Store.open(folder) as store: return store.vectors()[0]
+
+def adapters(folder): return {path.parent.name: path.read_bytes() for path in folder.glob('model*/adapter.safetensors')}
+
+STEPS = ('plan.json', 'neighbours/*', 'training/*', 'candidate/model.json', 'decided.json') # what appears in the work folder, in this order
+
+def test_killed_anywhere_it_ends_as_if_it_had_not_been(catalogue, tmp_path):
+    whole = Path(shutil.copytree(catalogue, tmp_path / 'whole'))
+    assert petlost('cycle', whole).returncode == 0
+    killed = 0
+    for step in STEPS * 2:
+        run = subprocess.Popen([PETLOST, 'cycle', catalogue], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while run.poll() is None and not list((catalogue / 'cycle').glob(step)): time.sleep(.005)
+        if run.poll() is None: run.send_signal(signal.SIGKILL); killed += 1
+        run.communicate()
+        if read_lineage(catalogue): break
+    done = petlost('cycle', catalogue) if not read_lineage(catalogue) else None
+    assert killed >= 4 and (done is None or done.returncode == 0)
+    ours, theirs = read_lineage(catalogue), read_lineage(whole)
+    assert [(r['did'], r['parent'], r['candidate'], r['learnt']) for r in ours] == [(r['did'], r['parent'], r['candidate'], r['learnt']) for r in theirs]
+    assert adapters(catalogue) == adapters(whole) and not (catalogue / 'cycle').exists()
+    assert np.array_equal(vectors(catalogue), vectors(whole))
+
+def test_two_at_once_refuse(catalogue):
+    with only_cycle(catalogue): done = petlost('cycle', catalogue)
+    assert done.returncode == 1 and said(done) == [f'petlost: {catalogue}: another cycle is at work on this catalogue']
+
+def candidate(catalogue, folder, rows, strength):
+    "A model that has lost most of what tells these photos apart."
+    x = vectors(catalogue)[rows]
+    axes = np.linalg.svd(x - x.mean(0), full_matrices=False)[2][:48].astype('f4')
+    return adapted_model(open_model(catalogue / 'model'), Adapter(axes.T.copy(), -strength * axes), folder, 'worse', open_model(catalogue / 'model').calibration).folder
+
+def test_a_worse_candidate_is_refused_and_the_slice_named(catalogue, tmp_path):
+    with Store.open(catalogue) as store: cats = np.array([store.report(r).species == 'cat' for r, _ in store.vectors()[1]])
+    worse = candidate(catalogue, tmp_path / 'worse', cats, .9)
+    before = vectors(catalogue)
+    done = petlost('cycle', catalogue, '--candidate', worse, '--json')
+    record = json.loads(done.stdout)
+    failed = [c['name'] for c in record['decision']['checks'] if not c['passed']]
+    assert done.returncode == 0 and record['did'] == 'refused' and 'slice species: cat' in failed
+    assert np.array_equal(before, vectors(catalogue)) and not list(catalogue.glob('model-*'))
+
+def test_the_way_back(catalogue, tmp_path):
+    before = vectors(catalogue)
+    small = np.random.default_rng(0).standard_normal((before.shape[1], 2)).astype('f4') * .01
+    given = adapted_model(open_model(catalogue / 'model'), Adapter(small, small.T.copy()), tmp_path / 'other', 'other', open_model(catalogue / 'model').calibration)
+    lenient = petlost('cycle', catalogue, '--candidate', given.folder)
+    record = read_lineage(catalogue)[-1]
+    if record['did'] == 'refused': pytest.skip('the gate has refused the small change')
+    assert lenient.returncode == 0
+    done = petlost('rollback', catalogue)
+    assert done.returncode == 0 and [r['did'] for r in read_lineage(catalogue)] == ['released', 'rolled back']
+    assert (vectors(catalogue) * before).sum(1).min() > .9999
+    again = petlost('rollback', catalogue)
+    assert again.returncode == 1 and 'was not released by a cycle' in again.stderr
