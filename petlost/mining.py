@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'REFUSED', 'UNLIKELY', 'KNOWN', 'closest_few', 'Negative', 'Positive', 'Failure', 'Mined', 'balance',
-           'source_codes', 'failures', 'audit', 'Settings', 'mine', 'photo_copies', 'mine_catalogue']
+           'source_codes', 'failures', 'Settings', 'mine', 'photo_copies', 'mine_catalogue']
 
 # %% ../nbs/04_mining.ipynb #e9c99827
 import csv, json, shutil
@@ -18,11 +18,10 @@ import numpy as np
 from fastcore.basics import patch
 from .calibrate import Calibration
 from .duplicates import SharedPhoto, duplicate_groups, near_pairs
-from .evaluate import wilson
 from .facts import Report
 from .ledger import DIFFERENT, ELSEWHERE, EVIDENCE, SAME, UNKNOWN, Judged, Ledger, catalogue_ledger, pair_ledger, shared_reports
 from .neighbours import Near, neighbours, unit_block
-from .plausible import RISK, Guard, own_calibration, strangers
+from .plausible import RISK, Guard, audit, own_calibration, strangers
 from .store import Store
 
 # %% ../nbs/04_mining.ipynb #d565586a
@@ -129,9 +128,10 @@ def source_codes(
 def _own(
     vectors: np.ndarray, # float [n, d], nearly unit rows
     pet: np.ndarray,     # int [n], pet of each photo, as far as known
+    use: np.ndarray,     # int [u], rising, rows that count
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]: # float [n] cosine to the most and least alike, -inf for a photo that is alone; int [p, 2] rows least alike of each pet, and float [p] their cosine
     "Each photo and the others of its pet."
-    best, worst_of, order, least = np.full(len(pet), -np.inf), np.full(len(pet), -np.inf), np.argsort(pet, kind='stable'), []
+    best, worst_of, order, least = np.full(len(pet), -np.inf), np.full(len(pet), -np.inf), use[np.argsort(pet[use], kind='stable')], []
     for rows in np.split(order, np.flatnonzero(np.diff(pet[order])) + 1):
         if len(rows) < 2: continue
         x, worst = unit_block(vectors, rows), []
@@ -236,54 +236,6 @@ def _hardness(
     "How hard each negative is."
     return np.where(~np.isfinite(own), 2, np.where(score >= own, 0, np.where(score >= own - margin, 1, -1)))
 
-# %% ../nbs/04_mining.ipynb #c46179c8
-def _mined_if_hidden(
-    scores: np.ndarray,  # float [p, q], cosines of the photos of one part with those of the other
-    rows: tuple[np.ndarray, np.ndarray], # rows of the two
-    listed: np.ndarray,  # float [n], the last score in the list of each photo
-    guard: Guard,
-    first: float,        # log-odds that some unknown pairs of this report exceed, so that they are left alone before it
-) -> bool:
-    "Would some photos have been negatives of each other?"
-    best = [scores.max(axis=1), scores.max(axis=0)]
-    odds = max(guard.of_photos(r, b).max() for r, b in zip(rows, best))
-    return bool(any((b >= listed[r]).any() for r, b in zip(rows, best)) and odds <= min(guard.limit, first))
-
-def _share(mined: list[bool]) -> dict:
-    low, high = wilson(sum(mined), len(mined)) if mined else (None, None)
-    return dict(pairs=len(mined), mined=sum(mined), share=sum(mined) / len(mined) if mined else None, low=low, high=high)
-
-# %% ../nbs/04_mining.ipynb #80f19f47
-def audit(
-    vectors: np.ndarray, # float [n, d], nearly unit rows
-    near: Near,          # neighbours, those known to be the same pet too
-    found: _Candidates, odds: np.ndarray, # of those that are not, and their log-odds
-    pet: np.ndarray, guard: Guard, few: np.ndarray, # int [n] groups; of unknown pairs; int [reports]
-    most: int=1000,      # pairs of each sort
-    seed: int=0,         # of the sample
-) -> dict[str, dict]: # 'linked' and 'split' -> pairs, how many would have been mined, and the share with its 95 % interval
-    "What would have been mined of pairs that are surely one pet, if nobody had known."
-    rng, owner, listed = np.random.default_rng(seed), guard.owner, np.full(len(vectors), np.inf)
-    np.minimum.at(listed, near.anchor, near.score)
-    first = _kth(found.pairs, odds, few)
-    reports = rng.permutation(len(few)).tolist()
-    pet_of, sides = pet[np.unique(owner, return_index=True)[1]], dict(linked=[], split=[])
-    others = {p: np.flatnonzero(pet_of == p) for p in np.flatnonzero(np.bincount(pet_of) > 1).tolist()}
-    for r in reports:
-        for o in others.get(int(pet_of[r]), ()):
-            if o > r: sides['linked'].append((guard.photos(r), guard.photos(int(o)), min(first[r], first[o])))
-        half = len(mine := guard.photos(r)) // 2
-        if half: sides['split'].append((mine[:half], mine[half:], first[r]))
-    def judge(a, b, first): return _mined_if_hidden(unit_block(vectors, a) @ unit_block(vectors, b).T, (a, b), listed, guard, first)
-    return {sort: _share([judge(*side) for side in some[:most]]) for sort, some in sides.items()}
-
-def _kth(pairs: np.ndarray, odds: np.ndarray, few: np.ndarray) -> np.ndarray: # float [reports], the `few`-th highest log-odds of its pairs, inf where none is left alone
-    both = np.concatenate([pairs[:, 0], pairs[:, 1]])
-    order = np.lexsort((-np.tile(odds, 2), both))
-    begin, end = np.searchsorted(both[order], np.arange(len(few))), np.searchsorted(both[order], np.arange(len(few)), 'right')
-    at = begin + few - 1
-    return np.where(few == 0, np.inf, np.where(at < end, np.tile(odds, 2)[order][np.minimum(at, len(order) - 1)] if len(order) else -np.inf, -np.inf))
-
 # %% ../nbs/04_mining.ipynb #2d642b4d
 @dataclass(frozen=True)
 class Settings:
@@ -345,7 +297,7 @@ def mine(
     near = neighbours(vectors, owner, species[owner], s.k, anchors, work=work, seed=s.seed, progress=progress)
     found = _candidates(near, owner, ledger, rows)
     found = found.only((found.judged.state != SAME)[found.pair] & np.isin(near.near, anchors))
-    calibration = calibration or own_calibration(vectors[anchors], pet[anchors], seed=s.seed)
+    calibration = calibration or own_calibration(vectors, pet, anchors, seed=s.seed)
     guard = Guard(vectors, owner, strangers(found.near, len(photos)), calibration, s.risk)
     few = np.minimum(s.hide, np.unique(species, return_inverse=True, return_counts=True)[2][np.unique(species, return_inverse=True)[1]] // 10)
     return _mined(vectors, photos, facts, ledger, ids, pet, anchors, near, found, guard, few, [c for c in (strata, source_codes([n for _, n in photos])) if c is not None], list(shared), generation, s)
@@ -353,8 +305,7 @@ def mine(
 # %% ../nbs/04_mining.ipynb #a7efdbbe
 def _mined(vectors, photos, facts, ledger, ids, pet, anchors, near, found, guard, few, cells, shared, generation, s: Settings) -> Mined:
     "What was found, put together."
-    best, worst, least, cosine = _own(vectors[anchors], pet[anchors])
-    (best, worst), least = (_spread(x, anchors, len(photos)) for x in (best, worst)), anchors[least]
+    best, worst, least, cosine = _own(vectors, pet, anchors)
     use, odds, unknown = _usable(found, guard, few, 3 * s.per_anchor)
     chosen, kinds, weight = _chosen(found, use, odds, worst, pet, cells, s)
     near_rows = np.stack([found.near.anchor[chosen], found.near.near[chosen]], axis=1)
@@ -364,14 +315,9 @@ def _mined(vectors, photos, facts, ledger, ids, pet, anchors, near, found, guard
     positives = [Positive(*photos[a], *photos[b], float(c)) for (a, b), c in zip(least.tolist(), cosine)]
     failed = failures(ids, guard.owner, best, *found.near)
     summary = dict(photos=len(photos), photos_counted_once=len(photos) - len(anchors), reports=len(ids), pets=len(np.unique(pet))) | _counts(found, use, unknown, negatives, kinds, photos)
-    summary |= dict(reports_that_fail=len(failed), shared_photos=len(shared), contradictions=len(ledger.contradictions), audit=audit(vectors, near, found, odds, pet, guard, few, seed=s.seed),
+    summary |= dict(reports_that_fail=len(failed), shared_photos=len(shared), contradictions=len(ledger.contradictions), audit=audit(vectors, near, found.pairs, odds, pet, guard, few, seed=s.seed),
                     generation=generation, ledger=ledger.digest, calibration=guard.calibration.to_dict(), settings=s.__dict__)
     return Mined(photos, facts, ledger, negatives, positives, failed, summary, shared, near_rows, least, guard)
-
-def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
-    found = np.full(n, -np.inf)
-    found[rows] = values
-    return found
 
 # %% ../nbs/04_mining.ipynb #4c7aee3b
 @patch
