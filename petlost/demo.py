@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 # %% ../nbs/05c_demo.ipynb #af35c4af
-import numpy as np
 from tqdm import tqdm
 from .photo import BadPhoto, open_photo
 from .photoset import Photo, PhotoSet, read_photos

@@ -107,7 +107,7 @@ def wilson(
     "95 % interval of a share (Wilson 1927)."
     z, p = 1.96, hits / n
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return float((middle - half) / (1 + z * z / n)), float((middle + half) / (1 + z * z / n))
+    return max(0., float((middle - half) / (1 + z * z / n))), min(1., float((middle + half) / (1 + z * z / n)))
 
 # %% ../nbs/02a_evaluate.ipynb #420e5902
 MEASURES = ('rank1', 'rank5', 'rank10', 'mAP', 'mINP', 'cross_rank1')
