@@ -10,7 +10,7 @@ __all__ = ['AHEAD', 'MERGE', 'DEPTH', 'RISK', 'expected_gain', 'next_pairs', 'au
 # %% ../nbs/05g_questions.ipynb #d3427b9b
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,6 @@ import numpy as np
 from tqdm import tqdm
 from .ledger import SAME, SURE, UNKNOWN, Ledger, catalogue_ledger, shared_reports
 from .reviewers import PRIOR, SENSITIVITY, SPECIFICITY, Panel, weigh_verdicts, weight_of_word
-from .store import CatalogueError
 from .verdicts import FIELDS, Shown, Verdict, read_verdicts
 from .watch import Catalogue
 
@@ -111,13 +110,7 @@ def _judged(said: set[tuple[str, str]], shown: list[Shown], k: int) -> list[tupl
     bands = [(a, b - 1, [yes for place, yes in pairs if a <= place < b]) for a, b in zip(_edges(k), _edges(k)[1:])]
     return [(int(a), int(b), float(np.mean(yes))) for a, b, yes in bands if yes]
 
-# %% ../nbs/05g_questions.ipynb #4cd94d56
-def _bands(places: np.ndarray, match: np.ndarray, k: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]: # depth; and of each band: first place, width, drawn, matches
-    edges = _edges(DEPTH, k)
-    drawn, found = (np.histogram(some, edges)[0] for some in (places, places[match]))
-    full = len(drawn) if drawn.all() else int(np.argmin(drawn > 0))
-    return int(edges[full] - 1), edges[:full], np.diff(edges)[:full], drawn[:full], found[:full]
-
+# %% ../nbs/05g_questions.ipynb #5647316b
 def audited(
     verdicts: Iterable[Verdict],
     odds: Mapping[tuple[str, str], float], # from `pair_odds`
@@ -125,6 +118,13 @@ def audited(
     "Audits by pair. A match counts when it is settled."
     places = {v.pair: v.place for v in verdicts if v.audit and v.place and v.said != 'unsure' and v.pair in odds}
     return tuple({pair: place for pair, place in places.items() if (0 < odds[pair] < SURE) == wait} for wait in (False, True))
+
+# %% ../nbs/05g_questions.ipynb #4cd94d56
+def _bands(places: np.ndarray, match: np.ndarray, k: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]: # depth; and of each band: first place, width, drawn, matches
+    edges = _edges(DEPTH, k)
+    drawn, found = (np.histogram(some, edges)[0] for some in (places, places[match]))
+    full = len(drawn) if drawn.all() else int(np.argmin(drawn > 0))
+    return int(edges[full] - 1), edges[:full], np.diff(edges)[:full], drawn[:full], found[:full]
 
 def exposure(
     verdicts: Iterable[Verdict],
@@ -216,7 +216,7 @@ def _skill(panel: Panel) -> dict[str, float]:
 def _drawn(catalogue: Catalogue, known: Known, queries: list[str], n: int, seed: int, answered: set) -> dict[tuple[str, str], int]: # place of each pair
     "Audits that wait for a second word, and others by lot."
     if not n or len(known.ledger) < 2: return {}
-    drawn = {pair: place for pair, place in audited(known.verdicts, known.panel.odds)[1].items() if pair not in answered}
+    drawn = {pair: place for pair, place in list(audited(known.verdicts, known.panel.odds)[1].items())[:n] if pair not in answered}
     for q, place in audit_pairs(len(queries), max(n - len(drawn), 0), min(DEPTH, len(known.ledger) - 1), seed).tolist():
         hits = _hits(catalogue, queries[q], place)
         pair = tuple(sorted((queries[q], hits[-1].report))) if len(hits) == place else None
@@ -224,6 +224,19 @@ def _drawn(catalogue: Catalogue, known: Known, queries: list[str], n: int, seed:
     return drawn
 
 # %% ../nbs/05g_questions.ipynb #2f902d9d
+def _first(catalogue: Catalogue, report: str) -> str: # the name of a photo to look at
+    photos = catalogue.photos(report)
+    return photos[0].name if photos else ''
+
+def _write_form(catalogue: Catalogue, asked: list[tuple[str, str, int, bool]], reviewer: str, out: Path): # report, other, place, drawn by lot?
+    forms = [dict(report=a, other=b, reviewer=reviewer, place=place, audit=str(lot).lower(), generation=catalogue.model['id'], photo=_first(catalogue, a), other_photo=_first(catalogue, b)) for a, b, place, lot in asked]
+    try:
+        with open(out, 'w', newline='', encoding='utf-8') as f:
+            table = csv.DictWriter(f, [*FIELDS, 'photo', 'other_photo'])
+            table.writeheader(); table.writerows(forms)
+    except OSError as e: raise ValueError(f'{out}: cannot write the questions: {(e.strerror or str(e)).lower()}') from None
+
+# %% ../nbs/05g_questions.ipynb #f2830523
 def ask_pairs(
     folder: str|Path,    # a catalogue
     n: int,              # questions wanted, audits among them
@@ -249,18 +262,6 @@ def ask_pairs(
         asked = [(*pair, place, True) for pair, place in drawn.items()] + [(*pair, found[pair][1], False) for pair in best]
         _write_form(catalogue, [asked[i] for i in rng.permutation(len(asked))], reviewer, Path(out))
     return Asked(Path(out), len(best), len(drawn), len(pairs))
-
-def _first(catalogue: Catalogue, report: str) -> str: # the name of a photo to look at
-    photos = catalogue.photos(report)
-    return photos[0].name if photos else ''
-
-def _write_form(catalogue: Catalogue, asked: list[tuple[str, str, int, bool]], reviewer: str, out: Path): # report, other, place, drawn by lot?
-    forms = [dict(report=a, other=b, reviewer=reviewer, place=place, audit=str(lot).lower(), generation=catalogue.model['id'], photo=_first(catalogue, a), other_photo=_first(catalogue, b)) for a, b, place, lot in asked]
-    try:
-        with open(out, 'w', newline='', encoding='utf-8') as f:
-            table = csv.DictWriter(f, [*FIELDS, 'photo', 'other_photo'])
-            table.writeheader(); table.writerows(forms)
-    except OSError as e: raise ValueError(f'{out}: cannot write the questions: {(e.strerror or str(e)).lower()}') from None
 
 # %% ../nbs/05g_questions.ipynb #8f3151ce
 class Added(NamedTuple):
