@@ -29,8 +29,10 @@ CONDITION = 50. # the most that an adapter's condition may be
 
 def _condition(down: np.ndarray, up: np.ndarray) -> float:
     "Strongest stretch by weakest of `1 + down @ up`; infinite where it has no inverse."
-    touched, _ = np.linalg.qr(np.concatenate([down, up.T], axis=1).astype(np.float64))
-    stretch = np.linalg.svd(np.eye(touched.shape[1]) + (touched.T @ down) @ (up @ touched), compute_uv=False)
+    rank, both = len(up), np.concatenate([down, up.T], axis=1).astype(np.float64)
+    size, turn = np.linalg.eigh(dots := both.T @ both)
+    turn = turn[:, size > 1e-12 * size[-1]] / np.sqrt(size[size > 1e-12 * size[-1]]) # both @ turn: a basis of what is touched
+    stretch = np.linalg.svd(np.eye(turn.shape[1]) + (turn.T @ dots[:, :rank]) @ (dots[rank:] @ turn), compute_uv=False)
     return max(stretch[0], 1.) / min(stretch[-1], 1.) if stretch[-1] > 0 else np.inf
 
 # %% ../nbs/01e_adapter.ipynb #086a5d74

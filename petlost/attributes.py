@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .columns import moment
 from .facts import Report
 from .kept_masks import unpack_mask
-from .quality import COMPLAINTS, photo_quality
+from .quality import photo_quality
 from .store import CatalogueError, Store
 
 # %% ../nbs/03i_attributes.ipynb #ec697e39
@@ -103,7 +103,7 @@ def words_of(
 # %% ../nbs/03i_attributes.ipynb #e4540667
 _SAY = dict(light='{} light', blur='{}', pixels='{} pixels', size='{} in the photo', ground='coat and ground {}', outline='{} outline', coat='{} coat', pet='{}', photos='report of {}',
             species='{}', status='{} report', hour='seen {}', source='source {}')
-_OWN = {('light', 'dark'): 'dark', ('light', 'bright'): 'bright', ('photos', '1'): 'report of one photo', ('pixels', 'few'): 'few pixels', ('size', 'large'): 'fills the photo'}
+_OWN = {('light', 'dark'): 'dark', ('light', 'bright'): 'bright', ('photos', '1'): 'report of one photo', ('pixels', 'few'): 'fewer than 160 pixels', ('pixels', 'enough'): '160 pixels or more', ('size', 'large'): 'fills the photo'}
 
 def say(
     attribute: str, # a key of `Attributes.words`

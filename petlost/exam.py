@@ -74,10 +74,11 @@ def labelled_exam(
     model: Path,        # folder of the model that makes its vectors
     learnt: set[str],   # keys (SHA-256) of photos that are learnt from
     name: str='labelled', # what to call it
+    masks_from: str|Path|None=None, # another catalogue that may know masks of these photos
     progress: bool=False, # show bars
 ) -> tuple[Exam, np.ndarray, int]: # the exam; vectors float32 [n, d] by `model`, unit rows; how many photos were taken out
     "An exam over labelled photos; raises `ValueError` where no pet of two photos is left."
-    index_photos(photoset, folder, model, reembed=True, progress=progress)
+    index_photos(photoset, folder, model, reembed=True, masks_from=masks_from, progress=progress)
     by_name = {photo.name: photo for photo in photoset.photos}
     with Catalogue.open(folder) as store:
         vectors, photos = store.vectors()

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 
 # %% ../nbs/04m_gate.ipynb #fd36de02
 import numpy as np
-from .calibrate import Calibration, ece, search_pairs
+from .calibrate import ece, search_pairs
+from .compatibility import compatibility
 from .evaluate import Interval, _judge, _known, compare, retrieval
 
 # %% ../nbs/04m_gate.ipynb #a3cf29a8
@@ -136,20 +137,10 @@ def compatible_check(
 ) -> Check:
     "Do new vectors find old ones? Where the lengths differ they do not."
     name, bound = 'new among old', f'{limits.compatible:g} less'
-    label = np.unique(exam.labels, return_inverse=True)[1]
-    old = _first_hits(parent, parent, label)
-    if parent.shape[1] != candidate.shape[1]: return Check(exam.name, name, float(np.nanmean(old)), 0., False, bound)
-    new, asked = _first_hits(candidate, parent, label), ~np.isnan(old)
-    change = paired_change(old[asked], new[asked], label[asked], n_boot)
-    return Check(exam.name, name, float(np.nanmean(old)), float(np.nanmean(new)), change.value >= -limits.compatible, bound, change, len(np.unique(label[asked])))
-
-def _first_hits(queries: np.ndarray, gallery: np.ndarray, label: np.ndarray) -> np.ndarray: # float [n]: 1 hit, 0 miss, NaN for a pet with one photo
-    found, alone = np.empty(len(label)), np.bincount(label)[label] < 2
-    for rows in np.array_split(np.arange(len(label)), -(-len(label) // 1024)):
-        scores = queries[rows] @ gallery.T
-        scores[np.arange(len(rows)), rows] = -np.inf
-        found[rows] = label[scores.argmax(1)] == label[rows]
-    return np.where(alone, np.nan, found)
+    if parent.shape[1] != candidate.shape[1]: return Check(exam.name, name, retrieval(parent, exam.labels, exam.sources, exam.scenes, 1).mean[exam.first].value, 0., False, bound)
+    found = compatibility(parent, candidate, exam.labels, exam.sources, exam.scenes, n_boot)
+    change = found.gain(n_boot)[exam.first]
+    return Check(exam.name, name, found.old.mean[exam.first].value, found.cross.mean[exam.first].value, change.value >= -limits.compatible, bound, change, len(found.old.pets))
 
 # %% ../nbs/04m_gate.ipynb #0196ad90
 @dataclass(frozen=True)
@@ -195,14 +186,19 @@ def gate(
 # %% ../nbs/04m_gate.ipynb #1c8ac18f
 def decision_table(
     decision: Decision,
+    most: int=6, # slices of each exam that passed: those with the greatest fall
 ) -> str: # aligned plain text
     "What was looked at, a line each; what failed is marked."
-    rows = [('', 'exam', 'looked at', 'pets', 'parent', 'candidate', 'change', 'allowed')]
+    rows, passed = [('', 'exam', 'looked at', 'pets', 'parent', 'candidate', 'change', 'allowed')], {}
     for c in decision.checks:
+        if c.passed and c.name.startswith('slice'):
+            passed[c.exam] = passed.get(c.exam, 0) + 1
+            if passed[c.exam] > most: continue
         change = f'{c.change.value:+.3f} [{c.change.low:+.2f} {c.change.high:+.2f}]' if c.change else ''
         rows.append(('' if c.passed else 'FAILS', c.exam, c.name, str(c.pets or ''), f'{c.parent:.3f}', f'{c.candidate:.3f}', change, c.bound))
     wide = [max(map(len, column)) for column in zip(*rows)]
     lines = ['  '.join(t.rjust(w) if i in (3, 4, 5) else t.ljust(w) for i, (t, w) in enumerate(zip(row, wide))).rstrip() for row in rows]
+    if more := sum(max(0, n - most) for n in passed.values()): lines.append(f'... and {more} slices that fell less, or rose')
     verdict = 'accepted' if decision.accepted else f'refused: {sum(not c.passed for c in decision.checks)} of {len(decision.checks)} checks fail'
     return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:], f'{verdict}. In brackets: paired bootstrap over pets, 95 % for the headline, 90 % for slices.'])
 
