@@ -21,16 +21,17 @@ from .verdicts import Verdict
 # %% ../nbs/03g_reviewers.ipynb #4aff86ee
 def last_words(
     verdicts: Iterable[Verdict],
-) -> tuple[list[Verdict], dict[str, int]]: # the last of each reviewer on each pair; how often each reviewer went from same to different or back
+) -> tuple[list[Verdict], dict[str, tuple[int, int]]]: # the last of each reviewer on each pair; how often each reviewer has answered again, and how often with the opposite
     "What everybody stands by."
     by_time = sorted(verdicts, key=lambda v: (v.reviewer, v.pair, v.at))
-    last, flips = [], {}
+    last, again = [], {}
     for (reviewer, _), some in groupby(by_time, key=lambda v: (v.reviewer, v.pair)):
         some = list(some)
         last.append(some[-1])
         firm = [v.said for v in some if v.said != 'unsure']
-        flips[reviewer] = flips.get(reviewer, 0) + sum(a != b for a, b in zip(firm, firm[1:]))
-    return last, flips
+        times, flips = again.get(reviewer, (0, 0))
+        again[reviewer] = times + max(len(firm) - 1, 0), flips + sum(a != b for a, b in zip(firm, firm[1:]))
+    return last, again
 
 # %% ../nbs/03g_reviewers.ipynb #fa485aa9
 A_MINUTE, A_DAY = 20, 2000 # most verdicts that somebody can have thought about
@@ -93,9 +94,12 @@ class Coins:
     def specificity(self) -> np.ndarray: return self.two[:, 0] / self.two.sum(1) # float [reviewers]
 
 def _coins(words: Words, p: np.ndarray, checked: np.ndarray) -> Coins: # `p` float [pairs], `checked` bool [n]
-    def counted(weight, right): return np.stack([np.bincount(words.who, weight * checked * hit, len(words.names)) for hit in (right, ~right)], 1)
-    p = p[words.pair]
-    return Coins(counted(p, words.same) + SENSITIVITY, counted(1 - p, ~words.same) + SPECIFICITY)
+    def counted(weight, right): return np.stack([np.bincount(words.who, weight * hit, len(words.names)) for hit in (right, ~right)], 1).astype(float)
+    p, stranger = p[words.pair], SPECIFICITY[0] / sum(SPECIFICITY)
+    two, alone = counted((1 - p) * checked, ~words.same) + SPECIFICITY, counted((1 - p) * ~checked, ~words.same)[:, 0]
+    short = np.maximum((stranger * two.sum(1) - two[:, 0]) / (1 - stranger), 0) # right answers that would make a stranger of her
+    two[:, 0] += np.minimum(alone, short)
+    return Coins(counted(p * checked, words.same) + SENSITIVITY, two)
 
 # %% ../nbs/03g_reviewers.ipynb #acb7635d
 @dataclass
@@ -129,7 +133,7 @@ def _estimate(
     return Estimate(odds, coins, votes, checked, voices)
 
 # %% ../nbs/03g_reviewers.ipynb #7af1c6e1
-FLIPS = 3 # changes of mind between same and different that are nobody's business; beyond, and beyond a tenth of the pairs, the reviewer is limited
+FLIPS = 3 # changes between same and different that are nobody's business; beyond, and beyond a third of what was answered again, the reviewer is limited
 
 @dataclass
 class Reviewer:
@@ -157,27 +161,26 @@ class Panel:
     odds: dict[tuple[str, str], float] # natural log-odds of one pet, for each pair that somebody whose word counts has spoken of
     reviewers: list[Reviewer]          # most pairs first
 
-def _barred(verdicts: list[Verdict], last: list[Verdict], flips: dict[str, int], names: list[str]) -> tuple[list[str], list[tuple[int, int]]]:
+def _barred(verdicts: list[Verdict], again: dict[str, tuple[int, int]], names: list[str]) -> tuple[list[str], list[tuple[int, int]]]:
     "Why each reviewer is limited before anything is compared, '' where not; and how fast each was. Nobody by name may be many, so speed and flips say nothing."
-    given, pairs, why, speed = {name: [] for name in names}, dict.fromkeys(names, 0), [], []
+    given, why, speed = {name: [] for name in names}, [], []
     for v in verdicts: given[v.reviewer].append(v)
-    for v in last: pairs[v.reviewer] += 1
     for name in names:
-        minute, day = busiest(given[name])
+        (minute, day), (times, flips) = busiest(given[name]), again[name]
         faults = [f'{minute} verdicts in a minute'] * (minute > A_MINUTE) + [f'{day} verdicts in a day'] * (day > A_DAY) + \
-                 [f'changed between same and different {flips[name]} times'] * (flips[name] > max(FLIPS, pairs[name] / 10))
+                 [f'changed between same and different {flips} times'] * (flips > max(FLIPS, times / 3))
         why.append(', '.join(faults) if name else '')
         speed.append((minute, day))
     return why, speed
 
 # %% ../nbs/03g_reviewers.ipynb #408d42fd
-def _rows(words: Words, found: Estimate, last: list[Verdict], flips: dict[str, int], why: list[str], speed: list[tuple[int, int]]) -> list[Reviewer]:
+def _rows(words: Words, found: Estimate, last: list[Verdict], again: dict[str, tuple[int, int]], why: list[str], speed: list[tuple[int, int]]) -> list[Reviewer]:
     "A row for each reviewer."
     rest = found.odds[words.pair] - found.votes
     agrees = words.same == np.where(words.known[words.pair] != 0, words.known[words.pair] > 0, rest > 0)
     checked, agreed = (np.bincount(words.who, x, len(words.names)).astype(int) for x in (found.checked, found.checked & agrees))
     spoken, unsure = Counter(v.reviewer for v in last), Counter(v.reviewer for v in last if v.said == 'unsure')
-    rows = [Reviewer(name, spoken[name], unsure[name], int(n), float(k / n) if n else None, _interval(one), _interval(two), flips[name], *fast, bool(w), w)
+    rows = [Reviewer(name, spoken[name], unsure[name], int(n), float(k / n) if n else None, _interval(one), _interval(two), again[name][1], *fast, bool(w), w)
             for name, n, k, one, two, fast, w in zip(words.names, checked, agreed, found.coins.one, found.coins.two, speed, why)]
     return sorted(rows, key=lambda r: (-r.pairs, r.name))
 
@@ -189,16 +192,16 @@ def weigh_verdicts(
 ) -> Panel:
     "Weigh everybody's word by how often it is right."
     verdicts = list(verdicts)
-    last, flips = last_words(verdicts)
+    last, again = last_words(verdicts)
     words = _words(last, known)
-    why, speed = _barred(verdicts, last, flips, words.names)
+    why, speed = _barred(verdicts, again, words.names)
     found = _estimate(words, np.array([bool(w) for w in why], bool), prior)
     poor = found.coins.sensitivity + found.coins.specificity - 1 < LEAST
     why = [', '.join(filter(None, (w, 'no better than guessing where it can be checked' if p else ''))) for w, p in zip(why, poor)]
     counts = {name for name, w in zip(words.names, why) if not w}
     odds = {v.pair: float(np.log(prior / (1 - prior))) for v in last if v.said == 'unsure' and v.reviewer in counts}
     odds |= {pair: float(o) for pair, o, n in zip(words.pairs, found.odds, found.voices) if n}
-    return Panel(odds, _rows(words, found, last, flips, why, speed))
+    return Panel(odds, _rows(words, found, last, again, why, speed))
 
 # %% ../nbs/03g_reviewers.ipynb #e6a1bd0a
 def pair_odds(
