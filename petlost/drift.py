@@ -105,12 +105,14 @@ def facts_of(
 # %% ../nbs/04l_drift.ipynb #536c4d8d
 DEALS = 2000
 
-def _dealt(n: int, current: np.ndarray, deals: int, seed: int) -> np.ndarray: # float32 [1 + deals, n]: what takes the difference of the means; the true one first
-    rng, m = np.random.default_rng(seed), int(current.sum())
-    w = np.full((1 + deals, n), -1 / (n - m), np.float32)
-    w[0, current] = 1 / m
-    for row in w[1:]: row[rng.permutation(n)[:m]] = 1 / m
-    return w
+def _differences(values: np.ndarray, current: np.ndarray, deals: int, seed: int) -> np.ndarray: # float32 [1 + deals, k]: mean now less mean before; the true one first
+    rng, (n, m), found = np.random.default_rng(seed), (len(current), int(current.sum())), []
+    values = values.astype(np.float32)
+    for at in range(0, 1 + deals, 500):
+        w = np.full((min(500, 1 + deals - at), n), -1 / (n - m), np.float32)
+        for i, row in enumerate(w): row[current if at + i == 0 else rng.permutation(n)[:m]] = 1 / m
+        found.append(w @ values)
+    return np.concatenate(found)
 
 def deal_test(
     vectors: np.ndarray, # float [reports, k], from `axes`
@@ -120,16 +122,16 @@ def deal_test(
     seed: int=0,         # of it
 ) -> tuple[float, np.ndarray, np.ndarray]: # chance of vectors this far apart; of any fact as far apart as each [m]; standard errors [m]; chances are joined
     "Have the vectors moved, and which of the facts?"
-    w, n, m = _dealt(len(current), current, deals, seed), len(current), current.sum()
-    apart = ((w @ vectors.astype(np.float32))**2).sum(axis=1)
+    n, m, k = len(current), current.sum(), vectors.shape[1]
     spread = facts.std(axis=0) * np.sqrt(1 / m + 1 / (n - m))
-    far = w @ (facts / np.where(spread > 0, spread, 1)).astype(np.float32)
-    greatest = np.sort(np.abs(far[1:]).max(axis=1)) if facts.shape[1] else np.zeros(deals)
+    moved = _differences(np.concatenate([vectors, facts / np.where(spread > 0, spread, 1)], axis=1), current, deals, seed)
+    apart, far = (moved[:, :k]**2).sum(axis=1), moved[:, k:]
+    greatest = np.sort(np.abs(far[1:]).max(axis=1, initial=0))
     p_vectors = (1 + (apart[1:] >= apart[0] * (1 - 1e-6)).sum()) / (1 + deals)
     p_facts = (1 + deals - np.searchsorted(greatest, np.abs(far[0]) * (1 - 1e-6))) / (1 + deals)
-    first = p_vectors <= min(p_facts, default=1)
     lesser = min(1, 2 * min([p_vectors, *p_facts]))
-    return (lesser, np.maximum(p_facts, lesser), far[0]) if first else (max(p_vectors, lesser), np.minimum(2 * p_facts, 1), far[0])
+    if p_vectors <= min(p_facts, default=1): return lesser, np.maximum(p_facts, lesser), far[0]
+    return max(p_vectors, lesser), np.minimum(2 * p_facts, 1), far[0]
 
 # %% ../nbs/04l_drift.ipynb #48b1a32e
 def _interval(values: np.ndarray, share: bool) -> Interval: # of means of reports
