@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'WIDTH', 'FEW', 'DEALS', 'GALLERY', 'Period', 'axes', 'per_report', 'Fact', 'facts_of', 'deal_test', 'Moved',
-           'Drift', 'drift', 'per_look', 'drift_table', 'drift_dict', 'plot_drift', 'picture_of', 'catalogue_drift']
+           'Drift', 'drift', 'per_look', 'picture_of', 'catalogue_drift']
 
 # %% ../nbs/04l_drift.ipynb #ac1007c7
 import io
@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 # %% ../nbs/04l_drift.ipynb #7dd8755b
 import numpy as np
+from fastcore.basics import patch
 from .attributes import Attributes, photo_attributes, say
 from .columns import moment
 from .evaluate import Interval
-from .failure_modes import same_pets, shared_with
+from .failure_modes import same_pets, shared_with, wilson
 from .store import Store
 
 # %% ../nbs/04l_drift.ipynb #0b94624b
@@ -75,12 +76,14 @@ class Fact(NamedTuple):
 
     @property
     def compared(self) -> np.ndarray: # float [n], NaN where it is not known
+        "What means are taken of."
         if self.word: return self.values
         rank, known = np.full(len(self.values), np.nan), ~np.isnan(self.values)
         _, which, many = np.unique(self.values[known], return_inverse=True, return_counts=True)
         rank[known] = (np.cumsum(many) - (many + 1) / 2)[which] / max(known.sum() - 1, 1)
         return rank
 
+# %% ../nbs/04l_drift.ipynb #683087f2
 def facts_of(
     a: Period,
     b: Period,
@@ -102,12 +105,14 @@ def facts_of(
 # %% ../nbs/04l_drift.ipynb #536c4d8d
 DEALS = 2000
 
-def _dealt(n: int, current: np.ndarray, deals: int, seed: int) -> np.ndarray: # float32 [1 + deals, n]: what takes the difference of the means; the true one first
-    rng, m = np.random.default_rng(seed), int(current.sum())
-    w = np.full((1 + deals, n), -1 / (n - m), np.float32)
-    w[0, current] = 1 / m
-    for row in w[1:]: row[rng.permutation(n)[:m]] = 1 / m
-    return w
+def _differences(values: np.ndarray, current: np.ndarray, deals: int, seed: int) -> np.ndarray: # float32 [1 + deals, k]: mean now less mean before; the true one first
+    rng, (n, m), found = np.random.default_rng(seed), (len(current), int(current.sum())), []
+    values = values.astype(np.float32)
+    for at in range(0, 1 + deals, 500):
+        w = np.full((min(500, 1 + deals - at), n), -1 / (n - m), np.float32)
+        for i, row in enumerate(w): row[current if at + i == 0 else rng.permutation(n)[:m]] = 1 / m
+        found.append(w @ values)
+    return np.concatenate(found)
 
 def deal_test(
     vectors: np.ndarray, # float [reports, k], from `axes`
@@ -117,16 +122,16 @@ def deal_test(
     seed: int=0,         # of it
 ) -> tuple[float, np.ndarray, np.ndarray]: # chance of vectors this far apart; of any fact as far apart as each [m]; standard errors [m]; chances are joined
     "Have the vectors moved, and which of the facts?"
-    w, n, m = _dealt(len(current), current, deals, seed), len(current), current.sum()
-    apart = ((w @ vectors.astype(np.float32))**2).sum(axis=1)
+    n, m, k = len(current), current.sum(), vectors.shape[1]
     spread = facts.std(axis=0) * np.sqrt(1 / m + 1 / (n - m))
-    far = w @ (facts / np.where(spread > 0, spread, 1)).astype(np.float32)
-    greatest = np.sort(np.abs(far[1:]).max(axis=1)) if facts.shape[1] else np.zeros(deals)
+    moved = _differences(np.concatenate([vectors, facts / np.where(spread > 0, spread, 1)], axis=1), current, deals, seed)
+    apart, far = (moved[:, :k]**2).sum(axis=1), moved[:, k:]
+    greatest = np.sort(np.abs(far[1:]).max(axis=1, initial=0))
     p_vectors = (1 + (apart[1:] >= apart[0] * (1 - 1e-6)).sum()) / (1 + deals)
     p_facts = (1 + deals - np.searchsorted(greatest, np.abs(far[0]) * (1 - 1e-6))) / (1 + deals)
-    first = p_vectors <= min(p_facts, default=1)
     lesser = min(1, 2 * min([p_vectors, *p_facts]))
-    return (lesser, np.maximum(p_facts, lesser), far[0]) if first else (max(p_vectors, lesser), np.minimum(2 * p_facts, 1), far[0])
+    if p_vectors <= min(p_facts, default=1): return lesser, np.maximum(p_facts, lesser), far[0]
+    return max(p_vectors, lesser), np.minimum(2 * p_facts, 1), far[0]
 
 # %% ../nbs/04l_drift.ipynb #48b1a32e
 def _interval(values: np.ndarray, share: bool) -> Interval: # of means of reports
@@ -134,8 +139,7 @@ def _interval(values: np.ndarray, share: bool) -> Interval: # of means of report
     if not share:
         half = 1.96 * float(np.std(values)) / np.sqrt(n)
         return Interval(mean, mean - half, mean + half)
-    centre, z = (mean + 1.92 / n) / (1 + 3.84 / n), 1.96 / (1 + 3.84 / n) * np.sqrt(mean * (1 - mean) / n + .96 / n**2)
-    return Interval(mean, max(0., float(centre - z)), min(1., float(centre + z)))
+    return wilson(mean, n)
 
 class Moved(NamedTuple):
     "One fact in both periods."
@@ -221,36 +225,37 @@ def per_look(
     return alarm / looks
 
 # %% ../nbs/04l_drift.ipynb #dc2108c3
-def drift_table(
-    found: Drift,
+@patch
+def table(self: Drift,
     most: int=12, # facts
 ) -> str: # aligned plain text
     "The facts that moved most, and whether that is chance."
     head = f'{"":26} {"before":24} {"after":24} chance'
-    rows = [head, '-' * len(head), *(str(f) for f in found.facts[:most]), f'{"vectors":26} {"":24} {"":24} {found.vectors:.4f}']
-    n = f'{found.reports[0]} reports ({found.photos[0]} photos) before, {found.reports[1]} ({found.photos[1]}) after' + (f'; {found.undated} without a date left out' if found.undated else '')
-    return '\n'.join([str(found), n, '', *rows, f'In brackets: 95 % interval over reports. Chance: of any alarm as clear as this, if nothing had moved; an alarm from {found.alarm:g} down.'])
+    rows = [head, '-' * len(head), *(str(f) for f in self.facts[:most]), f'{"vectors":26} {"":24} {"":24} {self.vectors:.4f}']
+    n = f'{self.reports[0]} reports ({self.photos[0]} photos) before, {self.reports[1]} ({self.photos[1]}) after' + (f'; {self.undated} without a date left out' if self.undated else '')
+    return '\n'.join([str(self), n, '', *rows, f'In brackets: 95 % interval over reports. Chance: of any alarm as clear as this, if nothing had moved; an alarm from {self.alarm:g} down.'])
 
-def drift_dict(found: Drift) -> dict: # for JSON
+@patch
+def to_dict(self: Drift) -> dict: # for JSON
     "The same for a program."
-    rows = [dict(name=f.name, share=f.share, before=f.before._asdict(), after=f.after._asdict(), chance=f.chance) for f in found.facts]
-    return dict(alarm=found.alarm, alarmed=found.alarmed, slice=found.slice.name if found.slice else None, says=str(found), reports=list(found.reports), photos=list(found.photos),
-                vectors=found.vectors, facts=rows, examples=[list(e) for e in found.examples], undated=found.undated)
+    rows = [dict(name=f.name, share=f.share, before=f.before._asdict(), after=f.after._asdict(), chance=f.chance) for f in self.facts]
+    return dict(alarm=self.alarm, alarmed=self.alarmed, slice=self.slice.name if self.slice else None, says=str(self), reports=list(self.reports), photos=list(self.photos),
+                vectors=self.vectors, facts=rows, examples=[list(e) for e in self.examples], undated=self.undated)
 
 # %% ../nbs/04l_drift.ipynb #0a0253ca
-def plot_drift(
-    found: Drift,
+@patch
+def plot(self: Drift,
     most: int=8, # shares
 ): # a matplotlib `Figure`
     "Shares before and after, those that moved most; red where that is an alarm. Needs matplotlib; raises `ValueError` where there is no share."
     from matplotlib.figure import Figure
-    shares = sorted((f for f in found.facts if f.share), key=lambda f: (f.chance > found.alarm, -abs(f.after.value - f.before.value)))[:most][::-1]
+    shares = sorted((f for f in self.facts if f.share), key=lambda f: (f.chance > self.alarm, -abs(f.after.value - f.before.value)))[:most][::-1]
     if not shares: raise ValueError('no share to plot')
     fig = Figure(figsize=(6.4, .34 * len(shares) + 1), dpi=80, layout='constrained')
     ax = fig.subplots()
     for side, colour, up in (('before', '#8a8f98', .14), ('after', '#1f77b4', -.14)):
         for i, f in enumerate(shares):
-            interval, now = getattr(f, side), side == 'after' and f.chance <= found.alarm
+            interval, now = getattr(f, side), side == 'after' and f.chance <= self.alarm
             ax.plot([interval.low, interval.high], [i + up] * 2, color='#c0392b' if now else colour, lw=2)
             ax.plot(interval.value, i + up, 'o', ms=5, color='#c0392b' if now else colour, label=side if i == 0 else None)
     ax.set(yticks=range(len(shares)), yticklabels=[f.name for f in shares], xlim=(0, None), xlabel='share of reports, with 95 % interval')
@@ -295,6 +300,7 @@ def _best(vectors: np.ndarray, pets: list, gallery: np.ndarray, theirs: np.ndarr
         best[at:at + 512] = cosines.max(axis=1)
     return best
 
+# %% ../nbs/04l_drift.ipynb #128d2a33
 def catalogue_drift(
     folder: str|Path,        # a catalogue
     since: str|int,          # a day: what was seen from then on is compared with what was seen before; or how many of the last reports

@@ -18,7 +18,7 @@ import numpy as np
 from fastcore.xml import FT, B, Caption, Div, Figcaption, Figure, H1, H2, H3, Img, Li, Main, P, Section, Span, Table, Tbody, Td, Th, Thead, Tr, Ul, to_xml
 from PIL import Image
 from .attributes import Attributes, photo_attributes, say
-from .drift import Drift, drift_dict, picture_of, plot_drift
+from .drift import Drift, picture_of
 from .duplicates import SharedPhoto
 from .embed import thumbnail
 from .evaluate import Interval
@@ -59,11 +59,11 @@ def pairs_to_ask(
 ) -> list[tuple[str, str, str, str, float]]: # report, photo, other report, other photo, cosine; the most alike first, each pair once
     "Reports that may show one pet, as far as anybody knows."
     found = {}
-    for i in np.argsort(-searches.score, kind='stable'):
-        if searches.first[i] is None or len(found) == most: break
-        (report, photo), (other, best) = searches.names[i], searches.first[i]
+    for (report, photo), alike in sorted(zip(searches.names, searches.alike), key=lambda pair: -pair[1][1] if pair[1] else 2):
+        if alike is None or len(found) == most: break
+        (other, best), score = alike
         if pets.get(report) and pets.get(other): continue
-        found.setdefault(frozenset((report, other)), (report, photo, other, best, float(searches.score[i])))
+        found.setdefault(frozenset((report, other)), (report, photo, other, best, float(score)))
     return list(found.values())
 
 # %% ../nbs/04k_review_page.ipynb #aa4a4674
@@ -144,6 +144,7 @@ def in_short(
     if review.drift: lines.append(f'{str(review.drift)[0].upper()}{str(review.drift)[1:]}.')
     return lines
 
+# %% ../nbs/04k_review_page.ipynb #aa33ad4a
 def _holds(review: Review) -> FT:
     "What the catalogue holds."
     c = review.counts
@@ -151,6 +152,7 @@ def _holds(review: Review) -> FT:
     said = [_bars(title, c[kind], 24 if kind == 'month' else 12) for kind, title in kinds.items() if set(c[kind]) - {'not said'}]
     return Section(H2('What it holds'), Div(*said, cls='tables') if said else P('The reports say neither species nor status nor day.'))
 
+# %% ../nbs/04k_review_page.ipynb #18c7f3a6
 FEW_PETS = 20 # below this a rate is called so
 
 def rates(
@@ -158,7 +160,7 @@ def rates(
 ) -> list[tuple[str, int, int, Interval]]: # name, pets, searches, share that find their own pet first
     "How well parts of the catalogue find their own: all of it, by species, by source."
     s, pets, out = review.searches, np.unique(np.array(review.searches.pets, str), return_inverse=True)[1], []
-    kinds = [('all', s.asked)] + [(say(a, w), s.asked & (review.attributes.words[a] == w)) for a in ('species', 'source') for w in review.attributes.counts(a)]
+    kinds = [('all', s.asked)] + [(w, s.asked & (review.attributes.words[a] == w)) for a in ('species', 'source') for w in review.attributes.counts(a)]
     for name, rows in kinds:
         if rows.any() and not (name != 'all' and rows.sum() == s.asked.sum()): out.append((name, len(np.unique(pets[rows])), int(rows.sum()), rate_interval(1. - s.failed[rows], pets[rows])))
     return out
@@ -192,7 +194,7 @@ def _failing(review: Review, shelf: _Shelf) -> FT:
     if not parts:
         rows = _spread_rows(tuple(np.flatnonzero(s.failed)[np.argsort((s.own - s.score)[s.failed])].tolist()), s, 2 * SHOWN)
         parts = [P('No group of photos fails more often than chance would have it.' + (' The worst searches:' if rows else '')), Div(*[_search(row, s, shelf) for row in rows], cls='searches')]
-    return Section(H2('Where it fails'), P('A search fails when the photo of another pet comes before the other photos of its own. In brackets: 95 % interval over reports.', cls='dim'), *parts)
+    return Section(H2('Where it fails'), P('A search fails when the photo of another pet comes before the other photos of its own; where a report says lost or found, only reports of the same kind count. In brackets: 95 % interval over reports.', cls='dim'), *parts)
 
 # %% ../nbs/04k_review_page.ipynb #3bf25a06
 def _thin(review: Review, shelf: _Shelf) -> FT:
@@ -233,7 +235,7 @@ def _quality(review: Review, shelf: _Shelf) -> FT:
 
 def _drifted(found: Drift) -> FT:
     "What has moved."
-    plot = [Figure(Img(src=f'data:image/png;base64,{base64.b64encode(picture_of(plot_drift(found), 110)).decode()}', alt='Shares of reports before and now, with intervals'), cls='plot')] if any(f.share for f in found.facts) else []
+    plot = [Figure(Img(src=f'data:image/png;base64,{base64.b64encode(picture_of(found.plot(), 110)).decode()}', alt='Shares of reports before and now, with intervals'), cls='plot')] if any(f.share for f in found.facts) else []
     rows = [Tr(Th(f.name, scope='row'), *(Td(f'{x.value:.1%}' if f.share else f'{x.value:.3f}') for x in (f.before, f.after))) for f in found.alarms[:8]]
     table = [Table(Thead(Tr(Th('what gives the alarm'), Th('before'), Th('now'))), Tbody(*rows), cls='figures')] if rows else []
     return Section(H2('Has anything moved?'), P(f'{str(found)}. {found.reports[0]:,} reports before, {found.reports[1]:,} now.'), *table, *plot)
@@ -253,11 +255,11 @@ th{text-align:left;font-weight:400;overflow-wrap:anywhere}thead th{color:var(--d
 .searches{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(310px,1fr))}
 .pair{grid-template-columns:repeat(2,1fr)!important}.figures{max-width:600px}.figures td{width:auto;white-space:nowrap}
 .search{display:grid;grid-template-columns:repeat(3,1fr);gap:.4rem;background:var(--ground);border-radius:10px;padding:.4rem}
-.cards{display:grid;gap:.6rem;grid-template-columns:repeat(auto-fill,minmax(130px,1fr))}
-.photo{aspect-ratio:1;background:#8882 center/contain no-repeat;border-radius:6px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+.cards{display:grid;gap:.6rem;grid-template-columns:repeat(auto-fill,minmax(130px,1fr))}.photo{aspect-ratio:1;background:#8882 center/contain no-repeat;border-radius:6px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 figure{margin:0;padding:3px;border:2px solid transparent;border-radius:9px;min-width:0}.wrong{border-color:var(--bad)}.right{border-color:var(--good)}
 figcaption{font-size:.76rem;line-height:1.3;padding-top:.2rem}figcaption b,figcaption span{display:block;overflow-wrap:anywhere}figcaption span{color:var(--dim)}
 .plot{max-width:640px}.plot img{max-width:100%;background:#fff;border-radius:8px}
+@media(max-width:480px){.figures :is(td,th):nth-child(3){display:none}}
 @media print{main{max-width:none;padding:0}section,.search,figure{break-inside:avoid}section.long{break-inside:auto}body{font-size:11pt}}
 """
 
@@ -281,7 +283,7 @@ def review_dict(
     return dict(catalogue=review.title, model=review.model, reports=review.reports, photos=review.photos, counts=review.counts, looked_at=len(review.attributes),
                 searches=int(review.searches.asked.sum()), found_first=review.found._asdict(), failures=[m.to_dict() for m in review.modes], thin=[m.to_dict() for m in review.thin],
                 shared_photos=[s._asdict() for s in review.shared], ask=[list(p) for p in review.ask], complaints={say(*what): len(found) for what, found in rows.items()},
-                drift=drift_dict(review.drift) if review.drift else None)
+                drift=review.drift.to_dict() if review.drift else None)
 
 def write_review(
     folder: str|Path,      # a catalogue

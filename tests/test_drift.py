@@ -1,11 +1,12 @@
 "How often drift is seen where there is none, and how often planted drift is: with made-up numbers, and with real photos where there are any."
 from collections import Counter
 from dataclasses import replace
+from math import erfc
 import numpy as np
 import pytest
 from PIL import Image
 from petlost.attributes import Attributes, photo_attributes
-from petlost.drift import Period, _best, drift
+from petlost.drift import Period, _best, _differences, axes, drift
 from petlost.photoset import PhotoSet, read_photos
 from petlost.search import index_photos
 from petlost.store import Store
@@ -48,7 +49,8 @@ def real(real_photos, tmp_path_factory):
         if seen[photo.report] <= 3 and photo.source != 'nekonet_sample': chosen.append(photo)
     index_photos(PhotoSet(photos.root, chosen, {p.report: photos.reports[p.report] for p in chosen}), folder / 'catalogue', 'petlost-fast')
     for i, photo in enumerate([p for p in chosen if p.source == 'distractors'][:90]):
-        dark = np.clip((np.asarray(Image.open(photo.path).convert('RGB'), np.float32) / 255)**1.5 * .3 + rng.normal(0, .03), 0, 1)
+        light = np.asarray(Image.open(photo.path).convert('RGB'), np.float32) / 255
+        dark = np.clip(light**1.5 * .3 + rng.normal(0, .03, light.shape), 0, 1)
         (folder / 'more' / 'distractors' / f'night-{i}').mkdir(parents=True)
         Image.fromarray((dark * 255).astype(np.uint8)).save(folder / 'more' / 'distractors' / f'night-{i}' / '0.jpg')
     for i in range(60):
@@ -100,3 +102,49 @@ def test_power_on_real_photos(real):
             seen[kind, share] = alarms
             print(f'{kind:10} {share:.0%} of 100 reports: alarm in {alarms} of {runs} looks; named: {", ".join(f"{name} ({n})" for name, n in names.most_common(3))}')
     assert seen['night', .3] == runs and seen['night', .1] <= seen['night', .3] and seen['drawn', .3] >= runs // 2
+
+def kernel_features(x, width: float, seed: int=0) -> np.ndarray:
+    "Random Fourier features of a Gaussian kernel whose width is that many median distances: their means differ by the maximum mean discrepancy."
+    rng = np.random.default_rng(seed)
+    i, j = rng.integers(len(x), size=(2, 1000))
+    median = np.median(np.linalg.norm(x[i] - x[j], axis=1)[i != j])
+    p = x @ rng.normal(0, 1 / (width * median), (x.shape[1], 256)).astype(np.float32)
+    return np.concatenate([np.cos(p), np.sin(p)], axis=1)
+
+def classifier_chance(x, late) -> float:
+    "Five-fold ridge regression of which period a report is from, then the rank sum of what it says of reports it has not seen."
+    fold, y, said = np.random.default_rng(0).integers(5, size=len(x)), late - late.mean(), np.zeros(len(x))
+    k = (x - x.mean(axis=0)) @ (x - x.mean(axis=0)).T
+    for f in range(5):
+        seen = fold != f
+        said[~seen] = k[np.ix_(~seen, seen)] @ np.linalg.solve(k[np.ix_(seen, seen)] + np.trace(k) / len(x) * np.eye(seen.sum()), y[seen])
+        said[~seen] -= said[~seen].mean()
+    n, m = len(x), late.sum()
+    z = (said.argsort().argsort()[late].sum() - m * (n - 1) / 2) / np.sqrt(m * (n - m) * (n + 1) / 12)
+    return erfc(z / np.sqrt(2)) / 2
+
+def dealt_chance(x, late) -> float:
+    "How often the means of dealt reports are as far apart."
+    apart = (_differences(x, late, 400, 0)**2).sum(axis=1)
+    return float((apart >= apart[0] * (1 - 1e-6)).mean())
+
+WAYS = {'difference of the means': lambda x, late: dealt_chance(x, late), 'kernel, median width': lambda x, late: dealt_chance(kernel_features(x, 1.), late),
+        'kernel, half that width': lambda x, late: dealt_chance(kernel_features(x, .5), late), 'classifier': classifier_chance,
+        '8 axes': lambda x, late: dealt_chance(axes(x, 8), late), '32 axes': lambda x, late: dealt_chance(axes(x, 32), late), '64 axes': lambda x, late: dealt_chance(axes(x, 64), late)}
+
+def test_ways_to_ask_the_vectors(real):
+    plain, runs, seen = reports_of(real, 'distractors'), 30, Counter()
+    names = np.array([r for r, _ in real[1].names])
+    x = real[0] @ np.random.default_rng(9).normal(0, 1 / 16, (real[0].shape[1], 256)).astype(np.float32)
+    means = {r: x[names == r].mean(axis=0) for r in plain + reports_of(real, 'night', 'drawn', 'domlapkin')}
+    cases = [(kind, share) for kind in ('night', 'drawn', 'domlapkin') for share in (.1, .2)]
+    for kind, share in cases:
+        other = reports_of(real, kind)
+        for seed in range(runs):
+            rng = np.random.default_rng(seed)
+            pool, new = [plain[i] for i in rng.permutation(len(plain))], [other[i] for i in rng.permutation(len(other))][:round(150 * share)]
+            both, late = np.stack([means[r] for r in pool[150:450] + pool[:150 - len(new)] + new]), np.arange(450) >= 300
+            for way, chance in WAYS.items(): seen[way, kind, share] += chance(both, late) <= .005
+    print('\n' + ' ' * 26 + ''.join(f'{kind} {share:<6}' for kind, share in cases))
+    for way in WAYS: print(f'{way:26}' + ''.join(f'{seen[way, kind, share] / runs:<{len(kind) + 7}.2f}' for kind, share in cases))
+    for kind in ('night', 'domlapkin'): assert seen['32 axes', kind, .2] > seen['kernel, median width', kind, .2]
