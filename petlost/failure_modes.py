@@ -22,7 +22,8 @@ from .attributes import Attributes, say
 from .duplicates import SharedPhoto, near_pairs, shared_photos
 from .evaluate import Interval
 from .index import Catalogue
-from .mining import Failure, pet_names
+from .ledger import pair_ledger
+from .mining import Failure
 from .store import Store, unit_rows
 
 # %% ../nbs/04j_failure_modes.ipynb #28aa277c
@@ -206,7 +207,7 @@ def same_pets(
     shared: list[SharedPhoto], # from `shared_with`
 ) -> tuple[dict[str, str], dict[str, list[str]]]: # pet of each report, and reports of each pet
     "Reports by pet, as far as labels and shared photos say; a report of which nothing is known is its own pet."
-    named, of = pet_names(store.reports(), shared), {}
+    named, of = pair_ledger(store.reports(), shared).pets(), {}
     pets = {r: f'pet {pet}' if pet else f'report {r}' for r, pet in named.items()}
     for r, pet in pets.items(): of.setdefault(pet, []).append(r)
     return pets, of
