@@ -44,7 +44,7 @@ def review(
     "Write a page on what a catalogue holds and what is found badly in it, with pictures."
     from petlost.review_page import write_review
     found = write_review(catalogue, out, progress=True, sample=sample)
-    print(json.dumps(found, indent=1))
+    print(json.dumps({name: value for name, value in found.items() if name not in ('ask', 'shared_photos')}, indent=1))
     say(f'see {out}')
 
 # %% ../nbs/07b_cli_improve.ipynb #728e73be
@@ -63,7 +63,7 @@ def verdicts(
         report_skipped(done.problems)
         say(f'{done.added} verdicts added, {done.known} were there already, {len(done.problems)} cannot be used: {add}')
     if ask:
-        asked = ask_pairs(catalogue, out, ask, progress=True)
+        asked = ask_pairs(catalogue, ask, out, progress=True)
         say(f'{asked.chosen + asked.audits} pairs to ask about, {asked.audits} of them drawn by lot: {asked.path}')
     print(verdict_report(catalogue))
 
@@ -79,10 +79,10 @@ def drift(
     plot: Annotated[Path|None, Option(callback=checked(picture_file), help='save the distributions as a picture')]=None,
 ):
     "Have the photos changed? Embeddings, scores, masks, light and more, with a stated rate of false alarms."
-    from petlost.drift import catalogue_drift, drift_dict, drift_table, plot_drift
+    from petlost.drift import catalogue_drift
     found = catalogue_drift(catalogue, since, until, alarm=alarm, looks=looks, progress=True)
-    print(json.dumps(drift_dict(found), indent=1) if as_json else drift_table(found))
-    if plot: plot_drift(found).savefig(plot)
+    print(json.dumps(found.to_dict(), indent=1) if as_json else found.table())
+    if plot: found.plot().savefig(plot)
 
 # %% ../nbs/07b_cli_improve.ipynb #af8f51e1
 @improve.command()
