@@ -72,7 +72,7 @@ def connect(
         return opened('mode=ro&immutable=1'), True
 
 # %% ../nbs/03a_database.ipynb #13e0493d
-FORMAT = 5 # of the tables
+FORMAT = 6 # of the tables
 _FORGET = '''CREATE INDEX {0}_by_key ON {0} (key);
 CREATE TRIGGER forget_{0} AFTER DELETE ON {0} WHEN NOT EXISTS (SELECT 1 FROM photos WHERE key = OLD.key UNION ALL SELECT 1 FROM repeats WHERE key = OLD.key)
     BEGIN DELETE FROM masks WHERE key = OLD.key; END;'''
@@ -106,6 +106,17 @@ CREATE TABLE searches (num INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, repor
 CREATE TABLE alerts (search INTEGER NOT NULL REFERENCES searches ON DELETE CASCADE, report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE,
     hit TEXT NOT NULL, probability REAL NOT NULL, told TEXT, PRIMARY KEY (search, report)) WITHOUT ROWID;
 CREATE INDEX alerts_by_report ON alerts (report);
+'''
+
+_ADDED[6] = '''
+CREATE TABLE verdicts (report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, other INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE,
+    reviewer TEXT NOT NULL, at TEXT NOT NULL, said TEXT NOT NULL, place INTEGER, audit INTEGER NOT NULL, generation TEXT NOT NULL, PRIMARY KEY (report, other, reviewer, at)) WITHOUT ROWID;
+CREATE INDEX verdicts_by_other ON verdicts (other);
+CREATE TABLE shown (num INTEGER PRIMARY KEY, query INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, at TEXT NOT NULL, generation TEXT NOT NULL,
+    places INTEGER NOT NULL, UNIQUE (query, at, generation));
+CREATE TABLE shown_reports (shown INTEGER NOT NULL REFERENCES shown ON DELETE CASCADE, place INTEGER NOT NULL,
+    report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, PRIMARY KEY (shown, place)) WITHOUT ROWID;
+CREATE INDEX shown_reports_by_report ON shown_reports (report);
 '''
 
 def _later(version: int) -> str: # SQL: what formats after this one have added, and the new number

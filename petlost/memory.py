@@ -15,7 +15,8 @@ from fastcore.basics import patch
 from .columns import Columns
 from .fast_copy import read_arrays, write_arrays
 from .gallery import Gallery, Read
-from .store import CatalogueError, Store
+from .store import CatalogueError
+from .verdict_store import Store
 
 # %% ../nbs/04g_memory.ipynb #94c40912
 class Memory(Store):

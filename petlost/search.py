@@ -26,7 +26,7 @@ from .engines import catalogue_at, model_at, open_catalogue
 from .calibrate import Calibration, calibration_by_source, ece, fit_abstain, fit_calibration, search_pairs
 from .evaluate import Figures, Shortcut, chance, retrieval
 from .kept_masks import KeptMasks
-from .mining import shared_reports
+from .ledger import shared_reports
 from .open_set import Certainty, certainty
 from .segment import Segmentation, get_segmenter, render, segment_box, whole_photo
 from .store import PhotoRow

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BODY', 'FIELDS', 'MAX_PHOTOS', 'MAX_K', 'reachable', 'resolve_folder', 'parse_options', 'parse_json', 'Service',
-           'ping', 'invocations', 'page', 'create_app', 'serve']
+           'ping', 'invocations', 'verdicts', 'page', 'create_app', 'serve']
 
 # %% ../nbs/06a_serve.ipynb #6b7e8bd2
 import asyncio, base64, binascii, json, math, os, signal, socket, sys, threading
@@ -23,12 +23,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 # %% ../nbs/06a_serve.ipynb #b2b91b76
+from .database import CatalogueError
 from .facts import SPECIES, STATUSES, parse_place, parse_species, parse_status, parse_time
+from .inbox import leave
 from .milvus_rows import is_address
 from .photo import BadPhoto, open_photo
 from .page import card
 from .search import Searcher
-from .store import CatalogueError
+from .verdicts import parse_verdicts
 
 # %% ../nbs/06a_serve.ipynb #b99708d9
 def reachable(
@@ -220,6 +222,29 @@ async def invocations(request: Request) -> Response:
     except ValueError as e: raise HTTPException(400, str(e)) from None
     return JSONResponse(await service.run(_search, service, photos, options))
 
+# %% ../nbs/06a_serve.ipynb #e3b98361
+def _keep(service: Service, body: bytes) -> int:
+    "Check verdicts and leave them for the next writer; raises `HTTPException` 400 or 503."
+    catalogue = service.searcher.catalogue
+    if is_address(service.folder): raise HTTPException(503, 'verdicts are kept with a catalogue in a folder, and this one is in Milvus')
+    try: verdicts, shown = parse_verdicts(body, catalogue.model['id'])
+    except ValueError as e: raise HTTPException(400, str(e)) from None
+    try:
+        missing = catalogue.missing({id for v in verdicts for id in v.pair} | {id for s in shown for id in (s.query, *s.reports) if id})
+        if missing: raise HTTPException(400, f'no report {missing[0][:100]!r} in this catalogue')
+        leave(service.folder, verdicts, shown)
+    except CatalogueError as e: raise HTTPException(503, str(e), {'Retry-After': '60'}) from None
+    return len(verdicts) + len(shown)
+
+# %% ../nbs/06a_serve.ipynb #d1a69fc6
+async def verdicts(request: Request) -> Response:
+    "Keep the verdicts in the body until a writer takes them in."
+    request, service = _Limited(request.scope, request.receive), request.app.state.service
+    service.check()
+    kind = request.headers.get('content-type', '').partition(';')[0].strip().lower()
+    if kind != 'application/json': raise HTTPException(415, f'content type {kind or "(none)"!r} is not taken: send application/json')
+    return JSONResponse({'kept': await service.run(_keep, service, await request.body())})
+
 # %% ../nbs/06a_serve.ipynb #be840861
 _STYLE = '''body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem} form{display:flex;gap:.7rem;flex-wrap:wrap;margin-bottom:1rem}
 .hits{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem} figure{margin:0} img{width:100%;aspect-ratio:1;object-fit:cover}
@@ -292,7 +317,7 @@ def create_app(
 ) -> Starlette: # an ASGI application
     "The HTTP application over one catalogue; raises `ValueError` when the folder holds none."
     routes = [Route('/', page, methods=['GET', 'POST']), Route('/ping', ping), Route('/invocations', invocations, methods=['POST']),
-              Route('/endpoints/{name}/invocations', invocations, methods=['POST'])]
+              Route('/endpoints/{name}/invocations', invocations, methods=['POST']), Route('/verdicts', verdicts, methods=['POST'])]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _error, ClientDisconnect: _error, Exception: _error}, lifespan=_lifespan)
     app.state.service, app.state.max_body = Service(folder, workers, queue, model), max_body
     return app

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from .database import SCHEMA, CatalogueError, check_format, connect, lock_folder, plainly, sync_path
 from .duplicates import MAX_BITS
 from .facts import Report, parse_place, parse_species, parse_status, parse_time
+from .inbox import emptied, put_shown, put_verdicts
 
 # %% ../nbs/03a_store.ipynb #061630dd
 def unit_rows(
@@ -77,6 +78,7 @@ class Store:
                 if write:
                     for pragma in ('journal_mode = WAL', 'synchronous = FULL', 'foreign_keys = ON', 'secure_delete = ON'): self._db.execute(f'PRAGMA {pragma}')
                 self._read_models()
+            if write: self.take_inbox()
         except BaseException:
             Store.close(self)
             raise
@@ -89,6 +91,15 @@ class Store:
 
     def __enter__(self): return self
     def __exit__(self, *_): self.close()
+
+# %% ../nbs/03a_store.ipynb #b2ea4dc6
+@patch
+def take_inbox(self: Store) -> tuple[int, list[str]]: # verdicts that are new; what could not be taken in, one line each
+    "Take in what readers have left; raises `CatalogueError`. Killed on the way, nothing is lost and nothing is there twice."
+    with emptied(self.folder) as (verdicts, shown):
+        if not verdicts and not shown: return 0, []
+        with self._writing() as db: (added, problems), (_, others) = put_verdicts(db, verdicts), put_shown(db, shown)
+    return added, problems + others
 
 # %% ../nbs/03a_store.ipynb #4e2a2be8
 @patch
@@ -372,10 +383,11 @@ def generations(self: Store) -> list[tuple[dict, int]]: # facts of each model, t
         found = dict(db.execute('SELECT model, count(*) FROM photos GROUP BY 1').fetchall() if self._has(db, 5) else db.execute('SELECT 1, count(*) FROM photos').fetchall())
     return [(self.models[num], found.get(num, 0)) for num in sorted(self.models)]
 
-# %% ../nbs/03a_store.ipynb #b2ea4dc6
+# %% ../nbs/03a_store.ipynb #43979127
 @patch
 def remove(self: Store,
     report: str, # `Report.id`
 ) -> bool: # was it there?
-    "Delete a report with its photos, vectors, thumbnails, and the masks of photos that no other report has."
+    "Delete a report with its photos, vectors, thumbnails, verdicts, and the masks of photos that no other report has."
+    self.take_inbox()
     with self._writing() as db: return db.execute('DELETE FROM reports WHERE id = ?', (report,)).rowcount > 0
