@@ -39,7 +39,7 @@ REVIEWERS, TWICE, ERROR = 8, 2, .05         # reviewers, how many see a pair, ho
 MINED = 5                                   # most mined negatives of a photo
 SETTINGS = AdapterSettings()
 ARMS = {'frozen': LINKED, 'retrained': LINKED, 'naive hard negatives': LINKED, 'ledger': LINKED, # arm -> share of pets that are linked
-        'naive, all linked': 1., 'ledger, all linked': 1.}
+        'naive, all linked': 1., 'ledger, all linked': 1., 'naive, duplicates spared': LINKED}
 
 
 def night(picture, seed):
@@ -235,7 +235,9 @@ def material(arm, world, safe, vectors, report, month):
     labels = np.unique([world.label(r) for r in report.tolist()], return_inverse=True)[1]
     if arm == 'retrained': return labels, None, None
     near = neighbours(vectors, np.unique(report, return_inverse=True)[1], np.zeros(len(report), int), 2 * MINED)
-    return labels, first(near, labels[near.anchor] != labels[near.near], MINED), None
+    if arm != 'naive, duplicates spared': return labels, first(near, labels[near.anchor] != labels[near.near], MINED), None
+    pet = np.array([world.pet_of[r] for r in report.tolist()])
+    return labels, first(near, pet[near.anchor] != pet[near.near], MINED), lambda a, b: pet[a] != pet[b]
 
 
 def run(name, data, arm, seed, work):
@@ -279,7 +281,7 @@ def table(results):
             for month in range(1, MONTHS):
                 found = {arm: draws(pooled([r for r in results if (r['world'], r['arm']) == (name, arm)], test, month)) for arm in ARMS}
                 pairs = [(arm, '') for arm in ARMS] + [(arm, other) for arm in ('ledger', 'naive hard negatives', 'retrained') for other in ('frozen', 'retrained', 'naive hard negatives') if arm != other]
-                pairs += [('naive hard negatives', 'naive, all linked'), ('ledger', 'ledger, all linked')]
+                pairs += [('naive hard negatives', 'naive, duplicates spared'), ('ledger', 'naive, duplicates spared'), ('naive hard negatives', 'naive, all linked'), ('ledger', 'ledger, all linked')]
                 mined = {arm: [sum(r[k] for r in results if (r['world'], r['arm'], r['month']) == (name, arm, month)) for k in ('mined', 'mined_wrong')] for arm in ARMS}
                 for arm, other in pairs:
                     d = found[arm] - (found[other] if other else 0)

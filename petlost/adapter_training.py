@@ -125,13 +125,18 @@ def fresh_adapter(
     return Adapter(np.ascontiguousarray(down), np.zeros_like(down.T))
 
 # %% ../nbs/03j_adapter_training.ipynb #10f0d09c
+def _checked(vectors, labels, negatives): # float32 [n, d], int [n], int [m, 2]
+    vectors, labels, negatives = np.asarray(vectors, np.float32), np.asarray(labels), np.zeros((0, 2), int) if negatives is None else np.asarray(negatives)
+    n = len(vectors)
+    if vectors.ndim != 2 or labels.shape != (n,): raise ValueError(f'labels of shape {labels.shape} for vectors of shape {vectors.shape}')
+    if len(negatives) and (negatives.shape[1:] != (2,) or negatives.min() < 0 or negatives.max() >= n): raise ValueError(f'negatives are pairs of rows from 0 to {n - 1}')
+    return vectors, labels, negatives
+
 class _Run:
     "One training, with its checkpoint."
     def __init__(self, vectors, labels, negatives, out, start, settings, allowed):
-        self.vectors, self.labels, self.out, self.s, self.allowed = np.asarray(vectors, np.float32), np.asarray(labels), Path(out), settings, allowed
-        n, negatives = len(self.vectors), np.zeros((0, 2), int) if negatives is None else np.asarray(negatives)
-        if self.vectors.ndim != 2 or self.labels.shape != (n,): raise ValueError(f'labels of shape {self.labels.shape} for vectors of shape {self.vectors.shape}')
-        if len(negatives) and (negatives.shape[1:] != (2,) or negatives.min() < 0 or negatives.max() >= n): raise ValueError(f'negatives are pairs of rows from 0 to {n - 1}')
+        self.vectors, self.labels, negatives = _checked(vectors, labels, negatives)
+        self.out, self.s, self.allowed, n = Path(out), settings, allowed, len(vectors)
         names = [f'pet {l}' if l >= 0 else f'alone {i}' for i, l in enumerate(self.labels.tolist())]
         self.held = split_pets(names, [None] * n, settings.hold_out, settings.seed, min(500, int((self.labels < 0).sum()) // 2)).test
         self.train = np.setdiff1d(np.arange(n), self.held)
@@ -142,6 +147,7 @@ class _Run:
         self.net, self.loss, self.curves, self.best = AdapterNet(self.start), LOSSES[settings.loss][0](settings.margin), [], None
         self.opt = torch.optim.AdamW(self.net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
 
+# %% ../nbs/03j_adapter_training.ipynb #ac05ec30
 @patch
 def step(self: _Run, rows: np.ndarray) -> float:
     "Learn from one batch; its loss."
@@ -155,6 +161,7 @@ def step(self: _Run, rows: np.ndarray) -> float:
     self.opt.zero_grad(); loss.backward(); self.opt.step()
     return float(loss.detach())
 
+# %% ../nbs/03j_adapter_training.ipynb #061397e8
 @patch
 def judge(self: _Run, adapter: Adapter, epoch: int, losses: list[float], since: float):
     "Look for the held-out pets; remember the adapter when it is the best so far."

@@ -23,7 +23,7 @@ def copy(tmp_path_factory):
 
 def names(folder, ending): return sorted(p.name for p in folder.glob(f'*{ending}'))
 
-@pytest.mark.parametrize('folder, ending', [('petlost', '.py'), ('nbs', '.ipynb')])
+@pytest.mark.parametrize('folder, ending', [('petlost', '.py'), ('nbs', '.ipynb'), ('nbs/tutorials', '.ipynb')])
 def test_what_is_there_is_what_the_notebooks_make(copy, folder, ending):
     assert names(ROOT / folder, ending) == names(copy / folder, ending)
     _, differ, broken = filecmp.cmpfiles(ROOT / folder, copy / folder, names(copy / folder, ending), shallow=False)
@@ -33,7 +33,7 @@ def test_readme_is_made_from_index(copy):
     assert (ROOT / 'README.md').read_text() == (copy / 'README.md').read_text(), 'run `make sync`'
 
 def test_every_notebook_has_been_run():
-    for path in sorted((ROOT / 'nbs').glob('*.ipynb')):
+    for path in sorted((ROOT / 'nbs').rglob('*.ipynb')):
         text = path.read_text(encoding='utf-8')
         assert '"output_type": "error"' not in text, f'{path.name} holds an error'
         assert '"outputs": [\n' in text or path.name.startswith('00b'), f'{path.name} shows nothing: run it before it is committed'
