@@ -1,6 +1,5 @@
 "A planted duplicate report is never mined as a negative: over random catalogues, whatever links it."
 import subprocess, sys
-from pathlib import Path
 
 import numpy as np
 import pytest
