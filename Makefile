@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-index bench-engines bench-milvus ablation
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-mining bench-index bench-engines bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
@@ -48,11 +48,15 @@ bench-data: .venv/dev
 bench-segment: .venv/dev
 	python benchmarks/segment.py
 
-# What embedding, evaluation and mining cost, beside timm, wildlife-tools and pytorch-metric-learning; --photos takes real ones.
+# What embedding and evaluation cost, beside timm, wildlife-tools and pytorch-metric-learning; --photos takes real ones.
 bench-embed: .venv/dev .venv/bench
 	PYTHONPATH=.venv/bench python benchmarks/embed.py
 
-# What only that one needs: beside the environment, not in it.
+# What mining costs, beside brute force and the miner of pytorch-metric-learning; COUNT=200000 photos.
+bench-mining: .venv/dev
+	python benchmarks/mining.py $(if $(COUNT),--count $(COUNT))
+
+# What only bench-embed needs: beside the environment, not in it.
 .venv/bench: | .venv/dev
 	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
 

@@ -1,5 +1,5 @@
-"""Embedding, evaluation and mining beside other ways, in one run, as ratios: `make bench-embed`, or
-`python benchmarks/embed.py [PART …] [--photos FOLDER] [--count 128] [--memory 64 256]`; the parts are pipeline, bound, stages, memory, evaluation and mining.
+"""Embedding and evaluation beside other ways, in one run, as ratios: `make bench-embed`, or
+`python benchmarks/embed.py [PART …] [--photos FOLDER] [--count 128] [--memory 64 256]`; the parts are pipeline, bound, stages, memory and evaluation.
 
 The machine may be busy with other things. So contestants take turns, and beside the time on the clock stands the processor time of all
 cores, child processes included, which others disturb little. What takes much memory runs in a process of its own."""
@@ -225,55 +225,8 @@ def evaluation(limit_gb: float):
         assert abs(ours['found']['rank1'] - first['found']['precision_at_1']) < 1e-3
         if isinstance(whole, dict): assert abs(ours['found']['mAP'] - whole['found']['mean_average_precision']) < 1e-3
 
-# ---- hard negatives
-
-def our_negatives(n: str, d: str) -> dict:
-    from petlost.facts import Report
-    from petlost.mining import mine
-    v, pet = made_up(int(n), int(d))
-    photos, reports = [(str(p), f'{i}.jpg') for i, p in enumerate(pet)], {str(p): Report(str(p), pet=str(p)) for p in np.unique(pet)}
-    return spent(lambda: len(mine(v, photos, reports).negatives))
-
-def their_negatives(n: str, d: str, miner: str) -> dict:
-    import torch
-    from pytorch_metric_learning import miners
-    v, pet = map(torch.from_numpy, made_up(int(n), int(d)))
-    return spent(lambda: len(getattr(miners, miner)()(v, pet)[-1]))
-
-def hardest(n: str, d: str, batch: str) -> dict:
-    "The hardest negative of each photo: by their miner in shuffled batches of whole pets, and which of them are the hardest of all."
-    import torch
-    from pytorch_metric_learning.miners import BatchHardMiner
-    from petlost.mining import neighbours
-    v, pet = made_up(int(n), int(d))
-    rows = np.random.default_rng(1).permutation(pet[-1] + 1)
-    batches = [torch.from_numpy(np.flatnonzero(np.isin(pet, some))) for some in np.array_split(rows, -(-int(n) // int(batch)))]
-    x, y, miner = torch.from_numpy(v), torch.from_numpy(pet), BatchHardMiner()
-    def theirs():
-        found = np.zeros(len(v), int)
-        for b in batches: a, _, negative = miner(x[b], y[b]); found[b[a]] = b[negative]
-        return found
-    ours, theirs = spent(lambda: neighbours(v, pet, np.zeros(len(v), int), 1)[1]), spent(theirs)
-    same = float((ours.pop('found') == theirs.pop('found')).mean())
-    return dict(ours=ours, theirs=theirs, same=same)
-
-def mining(limit_gb: float, n: int=50_000, d: int=384):
-    print(f'hard negatives among {n:,} vectors of {d}')
-    def line(name, got):
-        if isinstance(got, str): return f'  {name}: {got[:150]}'
-        return f'  {name}: {cost(got)}, {got["found"]:,} found'
-    print(line('petlost, with its guards, hard positives and failures', apart('our_negatives', n, d)), flush=True)
-    for miner in ('MultiSimilarityMiner', 'HDCMiner', 'TripletMarginMiner', 'BatchHardMiner'):
-        print(line(f'{miner} of all, with {limit_gb:.0f} GB at most', apart('their_negatives', n, d, miner, limit_gb=limit_gb)))
-        print(line('  of 2,000', apart('their_negatives', 2000, d, miner, limit_gb=limit_gb)), flush=True)
-    print(line('petlost, of 2,000', apart('our_negatives', 2000, d)), flush=True)
-    for size, batch in ((2000, 2000), (n, 2048)):
-        got = apart('hardest', size, d, batch)
-        print(f'  the hardest negative of each of {size:,}: petlost {got["ours"]["cpu"]:.1f} s of processor time; BatchHardMiner in batches of {batch:,} '
-              f'{got["theirs"]["cpu"]:.1f} s, and {got["same"]:.1%} of them are the hardest of all')
-
-CHILDREN = {work.__name__: work for work in (stages, hold, our_figures, their_figures, our_negatives, their_negatives, hardest)}
-PARTS = ('pipeline', 'bound', 'stages', 'memory', 'evaluation', 'mining')
+CHILDREN = {work.__name__: work for work in (stages, hold, our_figures, their_figures)}
+PARTS = ('pipeline', 'bound', 'stages', 'memory', 'evaluation')
 
 if __name__ == '__main__':
     options = argparse.ArgumentParser(description=__doc__)
@@ -296,4 +249,3 @@ if __name__ == '__main__':
         if 'stages' in parts: show_stages(Path(folder, 'photos'), asked.count // 4)
         if 'memory' in parts: memory(Path(folder, 'photos'), *asked.memory)
     if 'evaluation' in parts: evaluation(asked.limit)
-    if 'mining' in parts: mining(asked.limit)

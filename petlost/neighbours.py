@@ -8,6 +8,7 @@ __all__ = ['SHORT', 'PER_LIST', 'Near', 'unit_block', 'neighbours']
 # %% ../nbs/04m_neighbours.ipynb #eb163107
 import hashlib, json, os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 from .first_stage import leading_directions
+from .gallery import one_thread
 
 # %% ../nbs/04m_neighbours.ipynb #aa8c2fd6
 class Near(NamedTuple):
@@ -97,23 +99,26 @@ def _plan(
     sample = base[np.sort(rng.choice(len(base), min(len(base), 48 * count, 100_000), replace=False))]
     directions = leading_directions(unit_block(vectors, sample[:: 1 + len(sample) // 20_000]), min(SHORT, vectors.shape[1]))
     means = faiss.Kmeans(directions.shape[1], count, niter=8, seed=seed, min_points_per_centroid=1, max_points_per_centroid=48, spherical=True)
-    means.train(_short(vectors, sample, directions))
+    means.train(_short(vectors, sample, directions)[0])
     place = [faiss.knn(unit_block(vectors, some) @ directions, means.centroids, 1, metric=faiss.METRIC_INNER_PRODUCT)[1].ravel() for some in _parts(base)]
     return dict(directions=directions, centres=means.centroids, place=np.concatenate(place))
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]: return np.array_split(rows, -(-len(rows) // 8192))
 
-def _short(vectors: np.ndarray, rows: np.ndarray, directions: np.ndarray) -> np.ndarray: # float32 [m, short]
-    short = np.empty((len(rows), directions.shape[1]), np.float32)
-    for at in _parts(np.arange(len(rows))): short[at] = unit_block(vectors, rows[at]) @ directions
-    return short
+def _short(vectors: np.ndarray, rows: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # float32 [m, short]; float32 [m], length of each vector
+    short, norm = np.empty((len(rows), directions.shape[1]), np.float32), np.empty(len(rows), np.float32)
+    for at in _parts(np.arange(len(rows))):
+        x = np.asarray(vectors[rows[at]], np.float32)
+        norm[at] = np.linalg.norm(x, axis=1)
+        short[at] = x @ directions / norm[at, None]
+    return short, norm
 
 # %% ../nbs/04m_neighbours.ipynb #9ba2de8e
 class _Lists:
     "Photos in lists of alike ones, ready to be asked."
     def __init__(self, vectors, base, plan, owner, k, looked):
         self.vectors, self.base, self.owner, self.k, self.looked = vectors, base, owner, k, looked
-        self.place, self.short = plan['place'], _short(vectors, base, plan['directions'])
+        self.place, self.short, self.norm = plan['place'], *_short(vectors, base, plan['directions'])
         self.order = np.argsort(self.place, kind='stable')
         self.begin = np.searchsorted(self.place[self.order], np.arange(len(plan['centres']) + 1))
         self.close = np.argsort(-(plan['centres'] @ plan['centres'].T), axis=1, kind='stable')
@@ -132,7 +137,8 @@ class _Lists:
         wide = min(len(around), 4 * self.k + int(np.bincount(self.owner[self.base[mine]]).max()))
         _, near = faiss.knn(self.short[mine], self.short[around], wide, metric=faiss.METRIC_INNER_PRODUCT)
         union, at = np.unique(around[near], return_inverse=True)
-        cosines = unit_block(self.vectors, self.base[mine]) @ unit_block(self.vectors, self.base[union]).T
+        x, y = (np.asarray(self.vectors[self.base[some]], np.float32) for some in (mine, union))
+        cosines = (x / self.norm[mine, None]) @ y.T / self.norm[union]
         scores = np.take_along_axis(cosines, at.reshape(near.shape), 1)
         best = np.argsort(-scores, axis=1, kind='stable')
         rows, scores = self.base[np.take_along_axis(around[near], best, 1)], np.take_along_axis(scores, best, 1)
@@ -186,9 +192,10 @@ def _by_lists(
         nonlocal lists
         lists = lists or _Lists(vectors, base, plan, owner, k, looked)
         found = []
-        for i in block.tolist():
-            found.append(lists.ask(i, asked))
-            bar.update(len(np.unique(found[-1].anchor)))
+        with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            for some in pool.map(lambda i: lists.ask(i, asked), block.tolist()):
+                found.append(some)
+                bar.update(len(np.unique(some.anchor)))
         return dict(zip(Near._fields, map(np.concatenate, zip(*found))))
     for i, block in enumerate(blocks): yield Near(**_once_made(kept(f'block-{name}-{i:04}'), lambda: ask(block)))
     bar.close()
