@@ -15,7 +15,7 @@ from typing import Annotated
 
 # %% ../nbs/07a_cli_models.ipynb #cd21c5fb
 import typer
-from typer import Argument, Option
+from typer import Option
 from .terminal import Model, Photos, checked, commands, picture_file, report_indexed, report_skipped, say, take_in
 
 # %% ../nbs/07a_cli_models.ipynb #ae7f033a
