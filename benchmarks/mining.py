@@ -95,7 +95,7 @@ WORK = dict(petlost=petlost, near=near, brute=brute, theirs=theirs)
 
 def apart(part: str, *args) -> dict:
     done = subprocess.run([sys.executable, __file__, '--child', json.dumps([part, *map(str, args)])], capture_output=True, encoding='utf-8')
-    if done.returncode: raise RuntimeError(done.stderr[-2000:])
+    if done.returncode: raise RuntimeError(f'{part} ended with {done.returncode}: {done.stderr[-2000:]}')
     return json.loads(done.stdout)
 
 def main(n: int, dim: int, rounds: int, folder: str, blocks: int=4):
