@@ -16,6 +16,7 @@ from typing import NamedTuple
 # %% ../nbs/04_mining.ipynb #493c03b8
 import numpy as np
 from fastcore.basics import patch
+from .attributes import source_of
 from .calibrate import Calibration
 from .duplicates import SharedPhoto, duplicate_groups, near_pairs
 from .facts import Report
@@ -121,8 +122,8 @@ def balance(
 def source_codes(
     names: list[str], # of photos
 ) -> np.ndarray: # int [n], 0 or more
-    "A number for the source of each photo: the first folder of a name that is nested more than one folder deep."
-    return np.unique([name.split('/')[0] if name.count('/') > 1 else '' for name in names], return_inverse=True)[1]
+    "A number for the source of each photo."
+    return np.unique([source_of(name) for name in names], return_inverse=True)[1]
 
 # %% ../nbs/04_mining.ipynb #68adb06f
 def _own(

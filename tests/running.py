@@ -3,6 +3,7 @@ import os, subprocess, sys
 from pathlib import Path
 
 PETLOST = Path(sys.executable).parent / 'petlost'
+PLAIN = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] if os.getuid() == 0 else [] # a command as somebody who may not write everywhere, as root may
 PHOTOS = Path(os.environ.get('PETLOST_PHOTOS') or Path(__file__).parents[2] / 'shared' / 'photos') # not part of the repository
 
 def petlost(*args, **kwargs):

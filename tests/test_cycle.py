@@ -40,11 +40,12 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(catalogue, tmp_path):
         if run.poll() is None: run.send_signal(signal.SIGKILL); killed += 1
         run.communicate()
         if read_lineage(catalogue): break
-    done = petlost('cycle', catalogue) if not read_lineage(catalogue) else None
+    left = catalogue / 'cycle' / 'plan.json'
+    done = petlost('cycle', catalogue) if left.exists() or not read_lineage(catalogue) else None
     assert killed >= 4 and (done is None or done.returncode == 0)
     ours, theirs = read_lineage(catalogue), read_lineage(whole)
     assert [(r['did'], r['parent'], r['candidate'], r['learnt']) for r in ours] == [(r['did'], r['parent'], r['candidate'], r['learnt']) for r in theirs]
-    assert adapters(catalogue) == adapters(whole) and not (catalogue / 'cycle').exists()
+    assert adapters(catalogue) == adapters(whole) and not left.exists()
     assert np.array_equal(vectors(catalogue), vectors(whole))
 
 def test_two_at_once_refuse(catalogue):
@@ -69,12 +70,14 @@ def test_a_worse_candidate_is_refused_and_the_slice_named(catalogue, tmp_path):
 
 def test_the_way_back(catalogue, tmp_path):
     before = vectors(catalogue)
-    small = np.random.default_rng(0).standard_normal((before.shape[1], 2)).astype('f4') * .01
-    given = adapted_model(open_model(catalogue / 'model'), Adapter(small, small.T.copy()), tmp_path / 'other', 'other', open_model(catalogue / 'model').calibration)
-    lenient = petlost('cycle', catalogue, '--candidate', given.folder)
-    record = read_lineage(catalogue)[-1]
-    if record['did'] == 'refused': pytest.skip('the gate has refused the small change')
-    assert lenient.returncode == 0
+    with Store.open(catalogue) as store: of = [store.report(r).pet for r, _ in store.vectors()[1]]
+    pet = np.unique(of, return_inverse=True)[1]
+    means = np.stack([before[pet == p].mean(0) for p in range(pet.max() + 1)])
+    axes = np.linalg.svd(before - means[pet], full_matrices=False)[2][:32].astype('f4') # in which photos of one pet differ, those of the exam too
+    first = open_model(catalogue / 'model')
+    knowing = adapted_model(first, Adapter(axes.T.copy(), -.8 * axes), tmp_path / 'knowing', 'knowing', first.calibration)
+    assert petlost('cycle', catalogue, '--candidate', knowing.folder).returncode == 0
+    assert read_lineage(catalogue)[-1]['did'] == 'released' and (vectors(catalogue) * before).sum(1).min() < .99
     done = petlost('rollback', catalogue)
     assert done.returncode == 0 and [r['did'] for r in read_lineage(catalogue)] == ['released', 'rolled back']
     assert (vectors(catalogue) * before).sum(1).min() > .9999
