@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # %% ../nbs/05k_requests.ipynb #1a9eedfd
 from .facts import SPECIES, STATUSES, parse_place, parse_species, parse_status, parse_time
+from .photo import one_line
 
 # %% ../nbs/05k_requests.ipynb #d44b9e2e
 MAX_BODY = 6 * 2**20     # bytes of a body
@@ -46,7 +47,8 @@ def refusal(
     e: HTTPException, # any, also Starlette's own
 ) -> dict: # error, and field where there is one
     "What is said of a refusal, as JSON."
-    return {'error': e.detail} | ({'field': e.field} if getattr(e, 'field', None) else {})
+    field = getattr(e, 'field', None)
+    return {'error': one_line(e.detail)} | ({'field': one_line(field)} if field else {})
 
 # %% ../nbs/05k_requests.ipynb #63d38c18
 def without_path(
