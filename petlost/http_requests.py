@@ -84,12 +84,12 @@ class Field:
     from_text: Callable=str # what JSON would have said; a text that says nothing of the kind stays a text
 
     def __call__(self,
-        value,       # as it was sent; None and '' say nothing
+        value,       # as it was sent; None and an empty text say nothing
         text: bool,  # does it come from an address or a form?
     ): # what it means, None when nothing was said
         "Read it; raises `Refused` 400."
-        if value is None or value == '': return None
-        try: return self.read(self.from_text(value) if text else value)
+        if value is None or value == '' and (text or self.schema.get('type') == 'string'): return None
+        try: return self.read(self.from_text(value) if text and isinstance(value, str) else value)
         except ValueError as e: raise Refused(400, f'{self.name} {e}' if str(e).startswith('must ') else str(e), self.name) from None
 
 # %% ../nbs/05k_requests.ipynb #466aa358
@@ -105,7 +105,7 @@ def number(
             raise ValueError(f'must be a number from {low:g} to {high:g}, not {str(value)[:40]!r}')
         return value
     def from_text(text):
-        try: return kind(text)
+        try: return kind(text if text.isascii() and '_' not in text else '') # Python would read 1_0 as ten
         except ValueError: return text
     return dict(schema=dict(type='integer' if kind is int else 'number', minimum=low, maximum=high), read=read, from_text=from_text)
 
