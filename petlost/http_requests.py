@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BODY', 'MAX_PHOTOS', 'MAX_K', 'MAX_TEXT', 'SEARCH', 'MAX_FIELDS', 'PHOTO_KINDS', 'JSON_KIND', 'FORM_KIND',
-           'Refused', 'refusal', 'without_path', 'Limited', 'Field', 'number', 'text', 'yes_no', 'place', 'read_fields',
+           'Refused', 'refusal', 'plainly_told', 'Limited', 'Field', 'number', 'text', 'yes_no', 'place', 'read_fields',
            'parse_options', 'parse_json', 'read_form', 'kind_of', 'check_kind', 'read_body', 'read_search', 'Guarded']
 
 # %% ../nbs/05k_requests.ipynb #39c21e2a
@@ -12,6 +12,7 @@ import base64, binascii, json, math
 from asyncio import TimerHandle
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # %% ../nbs/05k_requests.ipynb #c61cd58b
@@ -51,12 +52,13 @@ def refusal(
     return {'error': one_line(e.detail)} | ({'field': one_line(field)} if field else {})
 
 # %% ../nbs/05k_requests.ipynb #63d38c18
-def without_path(
-    e: Exception, # about a catalogue
-    folder,       # where it lies: a folder, or an address in Milvus
-) -> str: # one line
-    "What it says, without saying where the catalogue lies."
-    return str(e).replace(str(folder), 'the catalogue')
+def plainly_told(
+    e: Exception,
+    folder: str|Path, # the catalogue
+) -> str: # without the path
+    "What went wrong, as a stranger may know it."
+    if not isinstance(e, ValueError): return f'the catalogue cannot be opened ({type(e).__name__})'
+    return str(e).replace(f'{folder}: ', '').replace(str(folder), 'the catalogue')
 
 # %% ../nbs/05k_requests.ipynb #f5e05b5c
 class Limited(Request):

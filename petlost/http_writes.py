@@ -25,7 +25,7 @@ from .database import CatalogueError
 from .embed import PetEmbedder, embed_photos
 from .engines import model_at
 from .facts import SPECIES, STATUSES, Report, parse_place, parse_species, parse_status, parse_time
-from .http_requests import Field, Limited, Refused, check_kind, number, read_body, read_fields, text, without_path
+from .http_requests import Field, Limited, Refused, check_kind, number, plainly_told, read_body, read_fields, text
 from .inbox import leave
 from .index import Catalogue
 from .kept_masks import KeptMasks
@@ -92,17 +92,18 @@ def parse_report(
 
 # %% ../nbs/05l_http_writes.ipynb #eade14ff
 def check_writable(
-    folder: str|Path, # of the catalogue
+    folder: str|Path,    # of the catalogue
+    replica: bool=False, # is it exchanged for the next snapshot?
 ):
     "Raises `Refused` 405 where reports are never taken."
-    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if not os.access(folder, os.W_OK) else None
+    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if replica or not os.access(folder, os.W_OK) else None
     if why: raise Refused(405, why, headers={'Allow': 'GET, HEAD'})
 
 @contextmanager
 def _busy(folder) -> Iterator[None]:
     "What a catalogue says against writing now, as 503."
     try: yield
-    except CatalogueError as e: raise Refused(503, without_path(e, folder), headers={'Retry-After': '5'}) from None
+    except CatalogueError as e: raise Refused(503, plainly_told(e, folder), headers={'Retry-After': '5'}) from None
 
 # %% ../nbs/05l_http_writes.ipynb #e1885814
 def photo_name(
@@ -170,11 +171,12 @@ def remove_report(
 
 # %% ../nbs/05l_http_writes.ipynb #4c6342fc
 def keep_verdicts(
-    service,     # with `folder` and `searcher`
+    service,     # with `folder`, `searcher` and `replica`
     body: bytes, # as `parse_verdicts` takes it
 ) -> int: # verdicts and lists that are kept
     "Check verdicts and leave them for the next writer; raises `Refused` 400 or 503."
     catalogue = service.searcher.catalogue
+    if service.replica: raise Refused(503, 'this is a replica, whose catalogue is replaced by the next snapshot; send verdicts to the writer')
     if is_address(service.folder): raise Refused(503, 'verdicts are kept with a catalogue in a folder, and this one is in Milvus')
     try: verdicts, shown = parse_verdicts(body, catalogue.model['id'])
     except ValueError as e: raise Refused(400, str(e), 'body') from None
@@ -182,7 +184,7 @@ def keep_verdicts(
         missing = catalogue.missing({id for v in verdicts for id in v.pair} | {id for s in shown for id in (s.query, *s.reports) if id})
         if missing: raise Refused(400, f'no report {missing[0][:100]!r} in this catalogue', 'report')
         leave(service.folder, verdicts, shown)
-    except CatalogueError as e: raise Refused(503, without_path(e, service.folder), headers={'Retry-After': '60'}) from None
+    except CatalogueError as e: raise Refused(503, plainly_told(e, service.folder), headers={'Retry-After': '60'}) from None
     return len(verdicts) + len(shown)
 
 # %% ../nbs/05l_http_writes.ipynb #5d809258
@@ -203,8 +205,9 @@ def may_write(self: Writes,
     "Raises `Refused` 401, 403, 405 or 503 unless this request may write reports."
     if self.token is None: raise Refused(403, 'writing is off: start the service with a token, in PETLOST_TOKEN or with --token-file')
     check_token(request, self.token)
-    check_writable(request.app.state.service.folder)
-    request.app.state.service.check()
+    service = request.app.state.service
+    check_writable(service.folder, service.replica)
+    service.check()
 
 @patch
 async def run(self: Writes,
