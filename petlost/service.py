@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'DUE', 'reachable', 'resolve_folder', 'try_out', 'open_searcher', 'log', 'Track', 'Dropped', 'OneSearch',
-           'Service', 'plainly_told']
+           'Service']
 
 # %% ../nbs/05n_service.ipynb #f1154580
 import asyncio, json, math, os, sys, threading, time, weakref
@@ -19,6 +19,7 @@ import numpy as np
 from fastcore.basics import patch
 from starlette.exceptions import HTTPException
 from .database import CatalogueError
+from .http_requests import Refused, plainly_told
 from .milvus_rows import is_address
 from .photo import BadPhoto, open_photo
 from .search import Query, Searcher
@@ -195,14 +196,6 @@ class Service:
         return None if self.searcher else self.failed or 'the catalogue is still loading'
 
 # %% ../nbs/05n_service.ipynb #cb984923
-def plainly_told(
-    e: Exception,
-    folder: str|Path, # the catalogue
-) -> str: # without the path
-    "What went wrong, as a stranger may know it."
-    if not isinstance(e, ValueError): return f'the catalogue cannot be opened ({type(e).__name__})'
-    return str(e).replace(f'{folder}: ', '').replace(str(folder), 'the catalogue')
-
 @patch
 def load(self: Service):
     "Open the catalogue and make a first search; leaves the reason when that fails."
@@ -273,7 +266,7 @@ async def _answered(self: Service, search: OneSearch, gone: Callable|None):
 @patch
 def _refusal(self: Service, e: Exception, search: OneSearch) -> HTTPException:
     "What to say of a fault."
-    if isinstance(e, BadPhoto): return HTTPException(422, str(e))
+    if isinstance(e, BadPhoto): return Refused(422, str(e), 'photos')
     if isinstance(e, CatalogueError): return HTTPException(503, plainly_told(e, search.searcher.where), {'Retry-After': '5'})
     return HTTPException(400, str(e))
 
