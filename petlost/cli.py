@@ -283,10 +283,16 @@ def serve(
     model: Made=None,
     host: Annotated[str, Option(help='address to listen on; 0.0.0.0 is everybody')]='127.0.0.1',
     port: Annotated[int, Option(min=0, max=65535)]=8080,
+    workers: Annotated[int|None, Option(min=1, help='photos at the same time; by default one a core')]=None,
+    queue: Annotated[int, Option(min=0, help='photos that may wait; who comes then gets 503')]=32,
+    limit: Annotated[float, Option(min=.1, help='seconds that a search may take')]=20.,
+    follow: Annotated[str|None, Option(help='take up the newest snapshot from this folder, or archive from s3://bucket/prefix/')]=None,
+    every: Annotated[float, Option(min=.1, help='seconds between two looks there')]=60.,
+    token_file: Annotated[Path|None, Option(help='the token that allows to write lies in it; else PETLOST_TOKEN has it, or nobody may write')]=None,
 ):
-    "Answer searches over HTTP: /ping, /invocations and a page at /."
+    "Answer searches over HTTP: /ping, /invocations, /metrics and a page at /."
     from petlost.serve import serve as library
-    library(catalogue, host, port, model=model)
+    library(catalogue, host, port, model=model, workers=workers, queue=queue, limit=limit, follow=follow, every=every, token_file=token_file)
 
 # %% ../nbs/07_cli.ipynb #8c9721af
 @app.command()
