@@ -96,7 +96,7 @@ def check_writable(
     replica: bool=False, # is it exchanged for the next snapshot?
 ):
     "Raises `Refused` 405 where reports are never taken."
-    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if replica or not os.access(folder, os.W_OK) else None
+    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if replica or os.path.exists(folder) and not os.access(folder, os.W_OK) else None
     if why: raise Refused(405, why, headers={'Allow': 'GET, HEAD'})
 
 @contextmanager
