@@ -6,7 +6,7 @@
 __all__ = ['HANDLER', 'PRIVATE', 'LIKE', 'pins', 'private_rows', 'package', 'unpack', 'verify']
 
 # %% ../nbs/05q_package.ipynb #b54e888e
-import base64, gzip, hashlib, io, json, os, sqlite3, tarfile, tempfile, zlib
+import base64, gzip, hashlib, io, json, os, shutil, sqlite3, tarfile, tempfile, zlib
 from contextlib import closing
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
@@ -106,7 +106,10 @@ def _forget_people(folder: Path):
             db.execute('UPDATE reports SET pet = NULL WHERE pet IS NOT NULL')
         cat.compact()
     with closing(sqlite3.connect(folder / 'catalogue.db')) as db: db.execute('PRAGMA journal_mode = DELETE')
-    for name in ('catalogue.lock', 'catalogue.db-wal', 'catalogue.db-shm'): (folder / name).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name in ('catalogue.db', 'catalogue.fast') or path.name.startswith('model'): continue
+        if path.is_dir(): shutil.rmtree(path)
+        else: path.unlink()
 
 # %% ../nbs/05q_package.ipynb #2c1059cc
 def private_rows(
