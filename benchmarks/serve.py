@@ -255,13 +255,12 @@ def many(folder: Path, count: int=REPORTS) -> Path:
 def ready(folders: dict[str, Path], rounds: int=3) -> dict:
     "Start to the first 200 of /ping, which has made a search by then."
     def start(folder):
-        with running(folder) as service: return service.ready
+        with running(folder) as service: return service.ready, service.cpu()
     for folder in folders.values(): start(folder)
-    took = {name: [] for name in folders}
-    for _ in range(rounds):
-        for name, folder in folders.items(): took[name].append(start(folder))
-    table(['start to ready', 'median, s', 'slowest, s'], [[name, f'{np.median(t):.1f}', f'{max(t):.1f}'] for name, t in took.items()])
-    return took
+    turns = [{name: start(folder) for name, folder in folders.items()} for _ in range(rounds)]
+    took = {name: np.array([turn[name] for turn in turns]) for name in folders}
+    table(['start to ready', 'median, s', 'slowest, s', 'CPU s'], [[name, f'{np.median(t[:, 0]):.1f}', f'{t[:, 0].max():.1f}', f'{np.median(t[:, 1]):.1f}'] for name, t in took.items()])
+    return {name: t.tolist() for name, t in took.items()}
 
 def memory(folders: dict[str, Path], bodies: list[bytes]) -> dict:
     "What one replica holds after some searches, and what a second of the same catalogue adds."

@@ -16,6 +16,7 @@ import typer
 from typer import Argument, Option
 from .cli_improve import improve
 from .cli_models import models
+from .cli_release import release
 from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
                               picture_file, report_indexed, report_skipped, say, take_in)
 
@@ -23,6 +24,7 @@ from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Spe
 app = commands()
 app.add_typer(models)
 app.add_typer(improve)
+app.add_typer(release)
 
 @app.callback()
 def _petlost(): 'Image search for lost and found pets.'

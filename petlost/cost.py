@@ -110,7 +110,7 @@ ml.c7i.large,instance,2,4,0.1071,hour,1,2026-11-24,"from memory, us-east-1; comp
 ml.c7i.xlarge,instance,4,8,0.2142,hour,1,2026-11-24,"from memory, us-east-1; compare with aws.amazon.com/sagemaker/pricing"
 ml.c7i.4xlarge,instance,16,32,0.8568,hour,1,2026-11-24,"from memory, us-east-1; compare with aws.amazon.com/sagemaker/pricing"
 ml.m5.xlarge,instance,4,16,0.23,hour,1,2026-11-24,"from memory, us-east-1; compare with aws.amazon.com/sagemaker/pricing"
-serverless 4 GB,serverless,2,4,0.00002,GB-second,1,2026-11-24,"from memory, us-east-1, cores assumed; compare with aws.amazon.com/sagemaker/pricing"
+serverless 4 GB,serverless,2,4,0.00002,GB-second,1,2026-11-24,"from memory, us-east-1; compare with aws.amazon.com/sagemaker/pricing"
 async ml.c7i.xlarge,async,4,8,0.2142,hour,1,2026-11-24,"from memory, us-east-1; compare with aws.amazon.com/sagemaker/pricing"
 '''
 
