@@ -1,13 +1,16 @@
 """The service under load, in ratios: `make bench-serve`, or `python benchmarks/serve.py [PART ...] [--model petlost-fast] [--photos FOLDER]
-[--seconds 15] [--against JSON ...] [--keep FOLDER] [--out FILE]`; the parts are bound, load, plain, old, ready and memory.
+[--seconds 15] [--against JSON ...] [--keep FOLDER] [--out FILE]`; the parts, in their order:
 
-*bound* asks the service as fast as it answers, beside the same model called in a loop on as many threads, with nothing around it; *load* lets searches come
-by chance (Poisson arrivals, an open loop: a slow answer does not keep the next search from coming) at a half, four fifths and all of what it can do, and
-compares the waiting with what `petlost.capacity` expects; *plain* stands beside a FastAPI handler that runs the same networks in torch; *old* measures processor time and
-rank-1 of petlost and of a ResNet-50 in torch with a matrix product (`petlost.cost`), on some pets of every source that are seen in two scenes; *ready* is the time from the start of a process to its first 200, *memory* what a replica holds, both with 100,000 drawn reports.
+- *bound*: the service, asked as fast as it answers, beside the same model called in a loop on as many threads, with nothing around it;
+- *batches*: its networks on one picture a pass and on several;
+- *load*: searches that come by chance (Poisson arrivals, an open loop: a slow answer does not keep the next search from coming) at a half, four fifths and
+  all of what the service can do, and how long `petlost.capacity` expects them to wait;
+- *plain*: a FastAPI handler that runs the same networks in torch;
+- *old*: processor time and rank-1 beside a ResNet-50 in torch and a matrix product (`petlost.cost`), on some pets of every source that are seen in two scenes;
+- *ready* and *memory*: from the start of a process to its first 200, and what a replica holds, with 100,000 drawn reports.
 
 The machine may be busy with other things, and client and service share its cores. So contestants take turns, every service in a process of its own, and
-beside the time on the clock stands the processor time of that process. `--against '{"max_batch": 1}'` adds a service with these options of `create_app`."""
+beside the time on the clock stands the processor time of that process. `--against '{"workers": 1}'` adds a service with these options of `create_app`."""
 import argparse, asyncio, hashlib, io, itertools, json, subprocess, sys, tempfile, time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,7 @@ import numpy as np
 import psutil
 from embed import CORES, originals
 
-PARTS = 'bound', 'load', 'plain', 'old', 'ready', 'memory'
+PARTS = 'bound', 'batches', 'load', 'plain', 'old', 'ready', 'memory'
 REPORTS = 100_000
 LOADS = .5, .8, 1.
 
@@ -157,6 +160,21 @@ def bound(folder: Path, model: str, bodies: list[bytes], against: list[dict], co
               [[name, f'{count / t[0]:.1f}', f'{1e3 * t[1] / count:.0f}', f'{alone[0] / t[0]:.0%}', f'{alone[1] / t[1]:.0%}'] for name, t in took.items()])
     return dict(rows={name: dict(per_second=count / t[0], cpu_seconds=t[1] / count, share=alone[0] / t[0], share_cpu=alone[1] / t[1]) for name, t in took.items()})
 
+def batches(rounds: int=5) -> dict:
+    "The networks of the default model on pictures gathered into one pass, beside one picture a pass, on one core."
+    from petlost.embed import load_model
+    from petlost.runtime import Network
+    from petlost.segment import get_segmenter
+    model, found = load_model(), {}
+    graphs = {part.file: (Network(model.folder / part.file).compiled, part.size) for part in model.parts if part.file}
+    for name, (compiled, size) in (dict(transformer=(get_segmenter().look.network.compiled, 224)) | graphs).items():
+        def run(together, request=compiled.create_infer_request(), size=size):
+            x = np.zeros((together, 3, size, size), np.float32)
+            for _ in range(8 // together): request.infer([x])
+        found[name] = {together: float(t[1] / 8) for together, t in in_turns(rounds, {n: (lambda n=n: run(n), time.process_time) for n in (1, 4, 8)}).items()}
+    table(['CPU ms a picture', 'one a pass', 'four', 'eight'], [[name, *(f'{1e3 * t:.0f}' for t in row.values())] for name, row in found.items()])
+    return found
+
 def load(folder: Path, model: str, bodies: list[bytes], against: list[dict], seconds: float) -> dict:
     "Open-loop loads, after the capacity has been measured with 1, 2, 4 ... clients."
     found = {}
@@ -280,7 +298,7 @@ def main(parts, model, photos, seconds, against, keep, out):
         print(f'{len(bodies)} {found["photos"]} photos, {found["bytes"] / 1e3:.0f} kB each\n', flush=True)
         fast = catalogue_of(root / 'petlost-fast', 'petlost-fast') if 'plain' in parts else None
         large = {'160 photos': folder, f'{REPORTS:,} reports': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
-        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), load=lambda: load(folder, model, bodies, against, seconds),
+        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, load=lambda: load(folder, model, bodies, against, seconds),
                     plain=lambda: plain(fast, 'petlost-fast', bodies, 64), old=lambda: old(photos, root / 'pets', root / 'many'), ready=lambda: ready(large), memory=lambda: memory(large, bodies))
         for part in parts:
             found[part] = work[part]()

@@ -117,5 +117,5 @@ def capacity(
     print(f'one instance: {model.servers} searches at once, {model.capacity:.1f} a second at most, {most:.1f} with p99 within {p99:.0f} ms')
     print(f'{rate:g} searches a second: {needed} instances; scale at {policy.target:.0f} searches a minute and instance')
     print(f'{spike:g} times as many: {found.before} -> {found.after} instances; in the {found.reaction:.0f} s until they answer, {found.share:.1%} of the first hour are refused')
-    print(f'to refuse no more than 1 %: scale within {found.allowed:.0f} s, or keep {found.standing} instances standing')
+    if found.share > .01: print(f'to refuse no more than 1 %: scale within {found.allowed:.0f} s, or keep {found.standing} instances standing')
     if plot: _draw_day(plot, model, policy, rate, spike, limit)
