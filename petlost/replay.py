@@ -7,7 +7,7 @@ __all__ = ['DEPTH', 'TOP', 'Kept', 'kept_queries', 'keep_query', 'forget_queries
            'ask_both', 'ReplayLimits', 'alone_checks', 'paired_checks', 'archive_sha256', 'replay', 'replay_table']
 
 # %% ../nbs/06c_replay.ipynb #b33c44cd
-import base64, csv, hashlib, html, io, json, os, signal, subprocess, sys, tempfile, time, urllib.error, urllib.parse, urllib.request
+import base64, csv, hashlib, html, io, json, os, signal, subprocess, sys, tempfile, time, urllib.error, urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -89,6 +89,8 @@ def forget_queries(
     return len(gone)
 
 # %% ../nbs/06c_replay.ipynb #f9087ce4
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({})) # a service of this machine is not behind a proxy
+
 @dataclass
 class Running:
     "A service of this machine."
@@ -108,7 +110,7 @@ class Running:
         body = json.dumps({'photos': [base64.b64encode(photo).decode()]} | options).encode()
         ask, start = urllib.request.Request(self.url + 'invocations', body, {'content-type': 'application/json'}), time.perf_counter()
         try:
-            with urllib.request.urlopen(ask, timeout=60) as reply: return json.load(reply), time.perf_counter() - start, ''
+            with _DIRECT.open(ask, timeout=60) as reply: return json.load(reply), time.perf_counter() - start, ''
         except urllib.error.HTTPError as e: return None, time.perf_counter() - start, f'{e.code} {e.read(200).decode(errors="replace")}'
         except (OSError, ValueError) as e: return None, time.perf_counter() - start, str(e)
 
@@ -118,7 +120,7 @@ def _wait_ready(process: subprocess.Popen, url: str, what: Path, limit: float=12
     end, why = time.monotonic() + limit, 'no answer'
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(url + 'ping', timeout=10): return
+            with _DIRECT.open(url + 'ping', timeout=10): return
         except urllib.error.HTTPError as e: why = e.read(300).decode(errors='replace')
         except OSError as e: why = str(e)
         time.sleep(.1)
@@ -134,10 +136,11 @@ def served(
     with tempfile.TemporaryDirectory() as temp:
         folder = what if what.is_dir() else unpack(what, Path(temp) / 'archive')
         program = 'import sys; from petlost.cli import main; main(["serve", "--in", sys.argv[1], "--port", "0"])'
-        process = subprocess.Popen([sys.executable, '-c', program, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        log = Path(temp) / 'log'
+        with open(log, 'wb') as said: process = subprocess.Popen([sys.executable, '-c', program, str(folder)], stdout=subprocess.PIPE, stderr=said, text=True)
         try:
             words = process.stdout.readline().split()
-            if not words: raise ValueError(f'{what}: does not start: {process.stderr.read().strip()[-300:]}')
+            if not words: raise ValueError(f'{what}: does not start: {log.read_text(errors="replace").strip()[-300:]}')
             _wait_ready(process, words[-1], what)
             yield Running(words[-1], process.pid), folder / 'catalogue' if (folder / 'catalogue').is_dir() else folder
         finally:
