@@ -16,6 +16,7 @@ from typer import Argument, Option
 from .cli_deploy import release
 from .cli_improve import improve
 from .cli_models import models
+from .cli_release import release
 from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
                               picture_file, report_indexed, report_skipped, say, take_in)
 
