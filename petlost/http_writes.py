@@ -96,7 +96,7 @@ def check_writable(
     replica: bool=False, # is it exchanged for the next snapshot?
 ):
     "Raises `Refused` 405 where reports are never taken."
-    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if replica or not os.access(folder, os.W_OK) else None
+    why = 'this catalogue is in Milvus: use petlost index' if is_address(folder) else 'this is a replica, which only reads: write where the catalogue is kept' if replica or os.path.exists(folder) and not os.access(folder, os.W_OK) else None
     if why: raise Refused(405, why, headers={'Allow': 'GET, HEAD'})
 
 @contextmanager
@@ -235,25 +235,19 @@ async def add(self: Writes,
     return JSONResponse(did, 201 if new else 200, {'Location': f'/reports/{quote(did["report"]["id"])}'})
 
 @patch
-async def remove(self: Writes,
+async def one(self: Writes,
     request: Request, # id in its address
 ) -> Response:
-    "Remove a report."
-    self.may_write(request)
+    "Show or remove a report."
     service, id = request.app.state.service, request.path_params['id']
+    if request.method != 'DELETE':
+        service.check()
+        return JSONResponse(await service.run(report_facts, service.searcher.catalogue, id))
+    self.may_write(request)
     await self.run(service, remove_report, service.folder, id)
     return JSONResponse({'removed': id})
 
 # %% ../nbs/05l_http_writes.ipynb #21efb263
-@patch
-async def show(self: Writes,
-    request: Request, # id in its address
-) -> Response:
-    "What is known of a report."
-    service = request.app.state.service
-    service.check()
-    return JSONResponse(await service.run(report_facts, service.searcher.catalogue, request.path_params['id']))
-
 @patch
 async def verdicts(self: Writes,
     request: Request, # JSON
@@ -271,5 +265,5 @@ def routes(
 ) -> list[Route]:
     "The addresses of this notebook."
     writes = Writes(token)
-    return [Route('/reports', writes.add, methods=['POST']), Route('/reports/{id:path}', writes.show),
-            Route('/reports/{id:path}', writes.remove, methods=['DELETE']), Route('/verdicts', writes.verdicts, methods=['POST'])]
+    return [Route('/reports', writes.add, methods=['POST']), Route('/reports/{id:path}', writes.one, methods=['GET', 'DELETE']),
+            Route('/verdicts', writes.verdicts, methods=['POST'])]

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx, pytest
 from starlette.testclient import TestClient
 
-from petlost.deploy import package
+from petlost.package import package
 from petlost.index import Catalogue
 from petlost.photo import open_photo
 from petlost.photoset import read_photos
