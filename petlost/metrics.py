@@ -55,7 +55,7 @@ class Metrics:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         "What is now."
         s = self.service
-        for name, value, help in (('in_flight', s.in_flight, 'Requests being answered'), ('photos_waiting', s.line, 'Photos in the line or on a core'), ('room', s.room, 'Searches that would be accepted'),
+        for name, value, help in (('in_flight', s.in_flight, 'Requests being answered'), ('photos_waiting', s.line, 'Photos in the line or on a core'), ('room', s.room, 'Photos that would be let in'),
                                   ('cores', s.workers, 'Photos worked on at the same time'), ('ready', float(s.reason is None), 'Would a search be answered?')):
             yield GaugeMetricFamily(f'petlost_{name}', help, value)
         if searcher := s.searcher:
@@ -137,16 +137,18 @@ class Watched:
         seen = dict(status=499, received=0, sent=0)
         answer = _Answer(track, self.service, send, seen)
         quiet, fault = scope['path'] in QUIET, None
-        self.service.in_flight += not quiet
+        counted = not quiet and not self.service.stopping
+        refused = None if quiet else 'the service is shutting down' if self.service.stopping else 'too many requests at once' if self.service.in_flight >= self.most else None
+        self.service.in_flight += counted
         try:
-            if not quiet and self.service.in_flight > self.most: await _refused('too many requests at once', self.service)(scope, receive, answer)
+            if refused: await _refused(refused, self.service)(scope, receive, answer)
             else: await self.app(scope, _counted(receive, seen), answer)
         except (ClientDisconnect, Dropped): pass
         except Exception as e:
             fault = fault_of(e)
             if seen['status'] == 499: await JSONResponse({'error': 'internal error'}, 500)(scope, receive, answer)
         finally:
-            self.service.in_flight -= not quiet
+            self.service.in_flight -= counted
             route = getattr(scope.get('route'), 'path', 'other')
             count(self.metrics, track, route, seen['status'])
             log_request(track, scope['method'], route, seen['status'], seen['received'], seen['sent'], fault)

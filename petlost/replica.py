@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # %% ../nbs/05p_replica.ipynb #f7cd79a2
+from fastcore.basics import patch
 from .embed import save_model
 from .engines import catalogue_at, model_at
 from .search import Searcher
@@ -77,35 +78,40 @@ class Snapshots:
             self.client = boto3.client('s3')
         else: newest_folder(where)
 
-    def newest(self) -> Found|None:
-        "What lies there; raises `ValueError`, and what boto3 raises."
-        return newest_object(self.client, self.where) if self.remote else newest_folder(self.where)
+# %% ../nbs/05p_replica.ipynb #41be4a82
+@patch
+def newest(self: Snapshots) -> Found|None:
+    "What lies there; raises `ValueError`, and what boto3 raises."
+    return newest_object(self.client, self.where) if self.remote else newest_folder(self.where)
 
-    def fetch(self,
-        found: Found,
-    ) -> tuple[Path, Callable]: # its folder; what to call when it is not needed any more
-        "Have a snapshot on the disk; raises `ValueError` for an archive that is damaged."
-        if not self.remote: return Path(found.place), lambda: None
-        folder = Path(self.temp.name) / f'{found.mark[:12]}-{Path(found.place).name.removesuffix(".tar.gz")}'
-        shutil.rmtree(folder, ignore_errors=True)
-        archive = folder.with_name(f'{folder.name}.tar.gz')
-        try:
-            self.client.download_file(parse_url(self.where)[0], found.place, str(archive))
-            self.unpack(archive, folder)
-        finally: archive.unlink(missing_ok=True)
-        return folder, lambda: shutil.rmtree(folder, ignore_errors=True)
+@patch
+def fetch(self: Snapshots,
+    found: Found,
+) -> tuple[Path, Callable]: # its folder; what to call when it is not needed any more
+    "Have a snapshot on the disk; raises `ValueError` for an archive that is damaged."
+    if not self.remote: return Path(found.place), lambda: None
+    folder = Path(self.temp.name) / f'{found.mark[:12]}-{Path(found.place).name.removesuffix(".tar.gz")}'
+    shutil.rmtree(folder, ignore_errors=True)
+    archive = folder.with_name(f'{folder.name}.tar.gz')
+    try:
+        self.client.download_file(parse_url(self.where)[0], found.place, str(archive))
+        self.unpack(archive, folder)
+    finally: archive.unlink(missing_ok=True)
+    return folder, lambda: shutil.rmtree(folder, ignore_errors=True)
 
-    def open(self,
-        found: Found,
-    ) -> Searcher: # tried out
-        "Open a snapshot; raises `ValueError` when it cannot be searched."
-        folder, forget = self.fetch(found)
-        try:
-            with catalogue_at(inside := resolve_folder(folder)) as catalogue: model = model_at(inside, catalogue.model)
-            kept = Path(self.temp.name) / f'model-{model.id}'
-            if not (kept / 'model.json').is_file(): save_model(model, kept)
-            return open_searcher(inside, kept, forget)
-        except BaseException: forget(); raise
+# %% ../nbs/05p_replica.ipynb #09ee5c5c
+@patch
+def open(self: Snapshots,
+    found: Found,
+) -> Searcher: # tried out
+    "Open a snapshot; raises `ValueError` when it cannot be searched."
+    folder, forget = self.fetch(found)
+    try:
+        with catalogue_at(inside := resolve_folder(folder)) as catalogue: model = model_at(inside, catalogue.model)
+        kept = Path(self.temp.name) / f'model-{model.id}'
+        if not (kept / 'model.json').is_file(): save_model(model, kept)
+        return open_searcher(inside, kept, forget)
+    except BaseException: forget(); raise
 
 # %% ../nbs/05p_replica.ipynb #4ee5b94d
 def look(

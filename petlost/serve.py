@@ -120,7 +120,7 @@ def create_app(
     folder: str|Path,       # a catalogue, or an unpacked model archive
     max_body: int=MAX_BODY, # longest request in bytes
     workers: int|None=None, # photos at the same time; by default one a core
-    queue: int=32,          # searches that may wait
+    queue: int=32,          # photos that may wait
     model: str|Path|None=None, # as `load_model` takes it, where the catalogue does not carry its model
     limit: float=20.,       # seconds that a search may take
     follow: str|Path|None=None, # a folder of snapshots, or 's3://bucket/prefix/' of archives: the newest is taken up

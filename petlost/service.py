@@ -74,7 +74,8 @@ def log(
     **facts,    # that JSON can hold, and nobody's business but the operator's
 ):
     "Write one line of JSON to standard error."
-    print(json.dumps(dict(time=datetime.now(timezone.utc).isoformat(timespec='milliseconds'), event=event) | facts), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps(dict(time=datetime.now(timezone.utc).isoformat(timespec='milliseconds'), event=event) | facts) + '\n')
+    sys.stderr.flush()
 
 # %% ../nbs/05n_service.ipynb #c243443d
 STAGES = ('wait', 'decode', 'segment', 'embed', 'search')
@@ -167,21 +168,26 @@ class Service:
     def __init__(self,
         folder: str|Path,  # a catalogue, or an unpacked archive
         workers: int|None=None, # photos at the same time; by default one a core
-        queue: int=32,     # searches that may wait
+        queue: int=32,     # photos that may wait
         model: str|Path|None=None, # as `load_model` takes it, where the catalogue does not carry its model
         limit: float=20.,  # seconds that a search may take
     ):
         self.start, self.model, self.limit, self.searcher, self.replica = resolve_folder(folder), model, limit, None, False
         self.workers = workers or os.cpu_count() or 1
-        self.room = self.seats = self.workers + queue
+        self.seats, self.errands = self.workers + queue, 0 # photos that are let in; other tasks, running or waiting
         self.cores, self.others = ThreadPoolExecutor(self.workers, 'search'), ThreadPoolExecutor(2, 'other')
         self.failed, self.stopping, self.in_flight = None, False, 0
-        self.line, self.pace, self._lock = 0, .3, threading.Lock() # photos waited for; seconds of a core that one takes, lately
+        self.line, self.pace = 0, .3 # photos let in and not answered yet; seconds of a core that one takes, lately
 
     @property
     def folder(self) -> str|Path:
         "The catalogue that is served now."
         return self.searcher.where if self.searcher else self.start
+
+    @property
+    def room(self) -> int:
+        "Photos that would be let in."
+        return self.seats - self.line
 
     @property
     def reason(self) -> str|None:
@@ -215,9 +221,7 @@ def _one(self: Service, search: OneSearch, i: int):
     "What a core does for a photo."
     begun = time.perf_counter()
     search.one_photo(i)
-    with self._lock:
-        self.line -= 1
-        if search.vectors[i] is not None: self.pace += .1 * (time.perf_counter() - begun - self.pace)
+    if search.vectors[i] is not None: self.pace += .1 * (time.perf_counter() - begun - self.pace)
 
 # %% ../nbs/05n_service.ipynb #e40c0023
 @patch
@@ -234,8 +238,7 @@ async def search(self: Service,
     try: self.check_room()
     except HTTPException: track.dropped = 'full'; raise
     search = OneSearch(self.searcher, photos, options, self.limit, track, finish)
-    self.room -= 1
-    with self._lock: self.line += len(photos)
+    self.line += len(photos)
     for i in range(len(photos)): self.cores.submit(self._one, search, i)
     try: return await self._answered(search, gone)
     except Dropped as e:
@@ -245,7 +248,7 @@ async def search(self: Service,
     except (BadPhoto, ValueError) as e: raise self._refusal(e, search) from None
     finally:
         search.stop('gone')
-        self.room += 1
+        self.line -= len(photos)
 
 # %% ../nbs/05n_service.ipynb #c575c720
 @patch
@@ -279,10 +282,10 @@ async def run(self: Service,
     *args,
 ):
     "Run `task` beside the searches; raises `HTTPException` 503 when there is no room."
-    self.check_room()
-    self.room -= 1
+    if self.errands > self.seats: raise HTTPException(503, 'too much is waiting to be written', {'Retry-After': '1'})
+    self.errands += 1
     try: return await asyncio.get_running_loop().run_in_executor(self.others, task, *args)
-    finally: self.room += 1
+    finally: self.errands -= 1
 
 # %% ../nbs/05n_service.ipynb #56f6fa24
 @patch
