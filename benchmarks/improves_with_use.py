@@ -3,7 +3,7 @@
 usage: python benchmarks/improves_with_use.py WORK [--photos FOLDER] [--seeds 3] [--out nbs/tutorials/improves_with_use.csv]
 
 WORK keeps the vectors and every finished run, so a run that was stopped goes on. Without --photos (a folder with `identities/labels.csv`,
-the columns as the README of the notebook says) only the drawn world is simulated."""
+whose columns are image, individual, source and scene) only the drawn world is simulated."""
 import argparse, csv, json, os, zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -134,7 +134,9 @@ def remove(
 ):
     "Delete reports and all that is kept of them."
     from petlost.index import Catalogue as Index
+    from petlost.mining import forget
     with Index.open(catalogue, write=True) as opened:
+        for folder in forget(catalogue, reports): say(f'{folder}: lists were mined into it and are not there; delete them where they are')
         gone = [report for report in reports if opened.remove(report)]
         if gone: opened.compact()
     for report in set(reports) - set(gone): say(f'no report {report} in {catalogue}')

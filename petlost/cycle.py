@@ -22,9 +22,9 @@ from .engines import model_at, only_folder
 from .exam import CURVE, EXAM, LEARN, MOST, catalogue_exam, labelled_exam, split_reports
 from .gate import Check, Decision, Exam, Limits, gate, slice_checks
 from .index import Catalogue
-from .ledger import DIFFERENT, EVIDENCE, Ledger
+from .ledger import DIFFERENT, EVIDENCE, Ledger, photo_copies
 from .lineage import add_record, only_cycle, read_lineage
-from .mining import Mined, mine, photo_copies
+from .mining import Mined, mine
 from .photo import open_photo
 from .photoset import PhotoSet
 from .questions import what_is_known

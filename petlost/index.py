@@ -20,6 +20,7 @@ from .columns import moment
 from .database import plainly, sync_path
 from .facts import Report, haversine_km, parse_place, parse_status
 from .gallery import Read, in_parts, one_thread
+from .inbox import copy_inbox
 from .memory import Memory
 from .place_time import Spread
 from .store import CatalogueError, PhotoRow, Store, unit_rows
@@ -288,17 +289,19 @@ def compact(self: Catalogue):
 def snapshot(self: Catalogue,
     to: str|Path, # a folder that is not there yet
 ):
-    "Copy the catalogue as of now, its model too; raises `CatalogueError` when something is there, or the disk is full."
+    "Copy the catalogue as of now, its models, their lineage and the verdicts that wait; raises `CatalogueError` when something is there, or the disk is full."
     to, part = Path(to), Path(f'{to}.part')
     if to.exists(): raise CatalogueError(f'{to}: is there already')
     with plainly(to, 'write'):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
+        copy_inbox(self.folder, part)
         with self._reading() as live, closing(sqlite3.connect(part / 'catalogue.db')) as copy:
             live.backup(copy)
             copy.execute('PRAGMA journal_mode = DELETE') # one file, which can be read where nothing may be written
             if self._fast.is_file(): shutil.copyfile(self._fast, part / self._fast.name)
         for model in self.folder.glob('model*'): shutil.copytree(model, part / model.name)
+        if (self.folder / 'lineage.json').is_file(): shutil.copyfile(self.folder / 'lineage.json', part / 'lineage.json')
         for path in [*part.rglob('*'), part]: sync_path(path)
         part.rename(to)
         sync_path(to.parent)

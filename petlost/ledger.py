@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAME', 'UNKNOWN', 'DIFFERENT', 'EVIDENCE', 'SURE', 'CHIP', 'LABEL', 'PHOTO', 'KIND', 'VERDICT', 'ELSEWHERE', 'REACH',
-           'SPEED', 'elsewhere', 'Said', 'Judged', 'Ledger', 'pair_ledger', 'shared_reports', 'catalogue_ledger']
+           'SPEED', 'elsewhere', 'Said', 'Judged', 'Ledger', 'pair_ledger', 'shared_reports', 'catalogue_ledger',
+           'photo_copies']
 
 # %% ../nbs/03e_ledger.ipynb #d44806ec
 import csv, hashlib, io
@@ -16,7 +17,7 @@ from typing import NamedTuple
 # %% ../nbs/03e_ledger.ipynb #d65d475b
 import numpy as np
 from fastcore.basics import patch
-from .duplicates import SharedPhoto, near_pairs, shared_photos
+from .duplicates import SharedPhoto, duplicate_groups, near_pairs, shared_photos
 from .facts import Report, haversine_km
 from .place_time import SPREADS
 from .store import Store
@@ -265,12 +266,12 @@ def pair_ledger(
 # %% ../nbs/03e_ledger.ipynb #2189087b
 @patch
 def pets(self: Ledger) -> dict[str, str|None]: # by report id; None for a report of which nothing is known
-    "A name for each pet that has a label or several reports."
+    "A name for each pet that has a label or several reports; it holds no report's id, which may have to be forgotten."
     used, names, sizes = {}, {}, np.bincount(self.groups, minlength=len(self))
     for r, group in zip(self.ids, self.groups.tolist()):
         label = self.reports[r].pet
-        if label and group not in names: names[group] = label if used.setdefault(label, group) == group else f'{label} ({r})'
-    return {r: names.get(g) or (f'group-{self.ids[g]}' if sizes[g] > 1 else None) for r, g in zip(self.ids, self.groups.tolist())}
+        if label and group not in names: names[group] = label if used.setdefault(label, group) == group else f'{label} ({group})'
+    return {r: names.get(g) or (f'group-{g}' if sizes[g] > 1 else None) for r, g in zip(self.ids, self.groups.tolist())}
 
 # %% ../nbs/03e_ledger.ipynb #e18a36d8
 def _table(columns: tuple, rows) -> str:
@@ -334,3 +335,17 @@ def catalogue_ledger(
     shown = {r for s in shared for r in (s.report, s.other_report)}
     several = [(r, photo.name) for r in shown for photo in store.photos(r) if 'several_pets' in photo.flags]
     return pair_ledger(store.reports(), shared, odds, several)
+
+# %% ../nbs/03e_ledger.ipynb #38858c7f
+def photo_copies(
+    store: Store,                 # open
+    names: list[tuple[str, str]], # (report, photo name)
+) -> tuple[np.ndarray, list[SharedPhoto]]: # int [n], the row of the first of each photo's near-duplicates; reports that share a photo
+    "Photos of a catalogue that are there twice."
+    hashes, of = store.hashes()
+    first, row = duplicate_groups(len(of), near_pairs(hashes)[0]), {name: i for i, name in enumerate(names)}
+    here = np.array([row.get(name, -1) for name in of], int)
+    group = np.full(len(names), -1)
+    group[here[here >= 0]] = first[here >= 0]
+    kept = np.unique(group, return_index=True)[1]
+    return kept[np.unique(group, return_inverse=True)[1]], shared_reports(store)

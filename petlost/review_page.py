@@ -243,8 +243,7 @@ def _drifted(found: Drift) -> FT:
 # %% ../nbs/04k_review_page.ipynb #d3830e8a
 _CSS = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--bad:#c0392b;--dim:#777;--bar:#5b8db8;--ground:#8881}
-*{box-sizing:border-box}body{margin:0;font:16px/1.5 system-ui,sans-serif}
-main{max-width:1060px;margin:auto;padding:1rem}
+*{box-sizing:border-box}body{margin:0;font:16px/1.5 system-ui,sans-serif}main{max-width:1060px;margin:auto;padding:1rem}
 h1{font-size:1.7rem;margin:.2rem 0 .6rem}h2{font-size:1.25rem;margin:0 0 .4rem}h3{font-size:1.05rem;margin:1.2rem 0 .2rem}
 section{border-top:1px solid var(--line);padding:1.1rem 0;margin-top:1rem}p{margin:.3rem 0 .7rem;max-width:46rem}
 .short{background:var(--ground);border-radius:10px;padding:.8rem 1.2rem .8rem 2rem;margin:0}.short li{margin:.25rem 0}.dim{color:var(--dim)}

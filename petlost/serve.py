@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 # %% ../nbs/06a_serve.ipynb #b2b91b76
-from .deploy import unpack
+from .package import unpack
 from .facts import SPECIES, STATUSES
 from .http_requests import FORM_KIND, MAX_BODY, Guarded, Refused, kind_of, parse_options, read_form, read_search, refusal
 from .http_writes import read_token, routes as routes_of_writes

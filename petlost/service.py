@@ -244,7 +244,7 @@ async def search(self: Service,
     except Dropped as e:
         track.dropped = str(e)
         if track.dropped == 'gone': raise
-        raise HTTPException(503, f'not answered within {self.limit:g} s; there is too much to do', {'Retry-After': self.retry_after()}) from None
+        raise HTTPException(503, f'this cannot be answered within {self.limit:g} s; there is too much to do', {'Retry-After': self.retry_after()}) from None
     except (BadPhoto, ValueError) as e: raise self._refusal(e, search) from None
     finally:
         search.stop('gone')

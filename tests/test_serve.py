@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from petlost.facts import Report
 from petlost.photoset import read_photos
-from petlost.deploy import package, unpack, verify
+from petlost.package import package, unpack, verify
 from petlost.index import Catalogue, PhotoRow
 from petlost.sample import sample_catalogue
 from petlost.search import index_photos

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx, pytest
 from starlette.testclient import TestClient
 
-from petlost.deploy import package
+from petlost.package import package
 from petlost.index import Catalogue
 from petlost.photo import open_photo
 from petlost.photoset import read_photos
@@ -102,7 +102,7 @@ def test_what_is_late_never_reaches_the_networks(work, bodies):
         with ThreadPoolExecutor(20) as pool: replies = list(pool.map(lambda _: ask(url, bodies[0]), range(20)))
         late = [reply for reply in replies if reply.status_code == 503]
         assert late and {reply.status_code for reply in replies} <= {200, 503}
-        assert {error(reply) for reply in late} == {'not answered within 1.5 s; there is too much to do'} and all(reply.headers['retry-after'] for reply in late)
+        assert {error(reply) for reply in late} == {'this cannot be answered within 1.5 s; there is too much to do'} and all(reply.headers['retry-after'] for reply in late)
         assert number(url, 'petlost_dropped_total{why="late"}') == len(late)
         assert number(url, 'petlost_stage_seconds_count{stage="embed"}') < 20 - len(late) + 2
 
