@@ -125,8 +125,9 @@ def as_photoset(
 # %% ../nbs/05l_http_writes.ipynb #6d1d4608
 def _embedded(catalogue: Catalogue, model: PetEmbedder, found: PhotoSet, photos: list[bytes]) -> list:
     "Every photo embedded, None for one that is known; raises `Refused` 422 for one that cannot be read."
-    masks = KeptMasks(get_segmenter(model.segmenter), catalogue.mask)
-    done = list(embed_photos(found.photos, model, catalogue.keys(of_model=True), masks=masks))
+    masks, id = KeptMasks(get_segmenter(model.segmenter), catalogue.mask), found.photos[0].report if found.photos else ''
+    known = {(id, photo.key) for photo in catalogue.photos(id)} if catalogue.made_by() == [model.id] else () # the keys of all photos would take a while
+    done = list(embed_photos(found.photos, model, known, masks=masks))
     bad = {one.path: one.reason for one in done if isinstance(one, BadPhoto)}
     for i, data in enumerate(photos, 1):
         if why := bad.get(photo_name(data)): raise Refused(422, f'photo {i} of {len(photos)}: {why}', 'photos')
@@ -151,7 +152,7 @@ def put_report(
     "Add a report, or change what is known of it; raises `Refused` 422, 400 or 503, and then nothing is stored."
     catalogue, found = service.searcher.catalogue, as_photoset(report, photos)
     with _busy(service.folder):
-        catalogue.made_by() # in step with the database
+        catalogue.made_by() # in step with the database from here
         if (new := bool(catalogue.missing([report.id]))) and not photos: raise Refused(400, 'a new report needs a photo', 'photos')
         model = model_at(service.folder, catalogue.model, service.model)
         done = _embedded(catalogue, model, found, photos)

@@ -176,7 +176,7 @@ class Service:
         self.workers = workers or os.cpu_count() or 1
         self.seats, self.errands = self.workers + queue, 0 # photos that are let in; other tasks, running or waiting
         self.cores, self.others = ThreadPoolExecutor(self.workers, 'search'), ThreadPoolExecutor(2, 'other')
-        self.failed, self.stopping, self.in_flight = None, False, 0
+        self.failed, self.stopping, self.in_flight, self.held = None, False, 0, 0 # requests in progress, and bytes of their bodies
         self.line, self.pace = 0, .3 # photos let in and not answered yet; seconds of a core that one takes, lately
 
     @property

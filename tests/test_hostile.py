@@ -7,6 +7,7 @@ import pytest
 
 from petlost.http_requests import MAX_BODY
 from petlost.index import Catalogue
+from petlost.metrics import MOST_BYTES
 from petlost.photoset import read_photos
 from petlost.sample import sample_catalogue
 from petlost.search import index_photos
@@ -63,7 +64,7 @@ def test_slow_headers_are_hung_up_on_and_others_are_served(url, photo):
 
 def test_slow_bodies_are_hung_up_on_and_others_are_served(work, photo):
     with serving(work / 'quick', program=HASTY) as (_, url):
-        lines = [connect(url) for _ in range(40)]
+        lines = [connect(url) for _ in range(300)]  # more than searches may wait
         for i, line in enumerate(lines): line.sendall(HEAD + (b'Content-Length: 5000\r\n\r\nhalf' if i % 2 else b'Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n'))
         assert all(ask(url, photo).status_code == 200 for _ in range(3))
         for line in lines: assert line.recv(1000).startswith(b'HTTP/1.1 408'); line.close()
@@ -144,6 +145,25 @@ def test_bombs_are_refused_and_leave_no_memory_behind(served, photo):
     assert compressed.status_code == 422
     with ThreadPoolExecutor(8) as pool: assert {reply.status_code for reply in pool.map(lambda _: ask(url, bytes(MAX_BODY)), range(40))} <= {422, 503}
     assert memory(process) < before + 300 and ask(url, photo).status_code == 200
+
+
+def test_bodies_that_are_nearly_there_do_not_fill_the_memory(work, photo):
+    with serving(work / 'quick') as (process, url):
+        ask(url, photo)
+        before, lines = memory(process), [connect(url) for _ in range(70)]
+        def most_of_it(line):
+            try: line.sendall(HEAD + b'Content-Length: %d\r\n\r\n' % MAX_BODY + bytes(MAX_BODY - 1))
+            except OSError: pass
+        with ThreadPoolExecutor(8) as pool: list(pool.map(most_of_it, lines))
+        assert memory(process) < before + 700  # 420 MB were sent, and a body is copied once while it is put together
+        def refused(line):
+            line.settimeout(.2)
+            try: return line.recv(1000).startswith(b'HTTP/1.1 503')
+            except OSError: return False
+        assert sum(map(refused, lines)) >= 70 - MOST_BYTES / (MAX_BODY - 1) - 1
+        for line in lines: line.close()
+        while (reply := ask(url, photo)).status_code == 503: time.sleep(.05)
+        assert reply.status_code == 200
 
 
 @pytest.mark.parametrize('body', [b'[' * MAX_BODY, b'{"photos":' * 500_000, b'{"photos": [' + b'"",' * 1_500_000 + b'""]}', b'{"k": ' + b'9' * 1_000_000 + b'}', b'{"photos": ["' + b'A' * 6_000_000 + b'"]}', b'{' + b','.join(b'"%d": 1' % i for i in range(400_000)) + b'}'])
