@@ -133,12 +133,9 @@ def remove(
     reports: Annotated[list[str], Argument(help='ids of reports')],
 ):
     "Delete reports and all that is kept of them."
-    from petlost.index import Catalogue as Index
-    from petlost.mining import forget
-    with Index.open(catalogue, write=True) as opened:
-        for folder in forget(catalogue, reports): say(f'{folder}: lists were mined into it and are not there; delete them where they are')
-        gone = [report for report in reports if opened.remove(report)]
-        if gone: opened.compact()
+    from petlost.kept_queries import remove_reports
+    gone, moved = remove_reports(catalogue, reports, compact=True)
+    for folder in moved: say(f'{folder}: lists were mined into it and are not there; delete them where they are')
     for report in set(reports) - set(gone): say(f'no report {report} in {catalogue}')
     if not gone: raise ValueError(f'{catalogue}: none of these reports is in it')
     print(f'{len(gone)} removed: {catalogue}')

@@ -28,7 +28,7 @@ def keep(
     forget: Annotated[str|None, Option(help='delete the kept searches whose answer is this report')]=None,
 ):
     "Keep a search with its answer, to replay it before a release."
-    from petlost.replay import forget_queries, keep_query, kept_queries
+    from petlost.kept_queries import forget_queries, keep_query, kept_queries
     if bool(forget) == bool(photo): raise typer.BadParameter('give a photo, or --forget')
     if forget: print(f'{forget_queries(catalogue, [forget])} forgotten: {catalogue}'); return
     if not match or not consent: raise typer.BadParameter('a photo needs --match and --consent')

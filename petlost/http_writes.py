@@ -29,6 +29,7 @@ from .http_requests import Field, Limited, Refused, check_kind, number, plainly_
 from .inbox import leave
 from .index import Catalogue
 from .kept_masks import KeptMasks
+from .kept_queries import remove_reports
 from .milvus_rows import is_address
 from .photo import BadPhoto, one_line
 from .photoset import Photo, PhotoSet
@@ -167,8 +168,8 @@ def remove_report(
     id: str,          # `Report.id`
 ):
     "Remove a report and all that is kept of it; raises `Refused` 404 or 503."
-    with _busy(folder), Catalogue.open(folder, write=True) as catalogue: there = catalogue.remove(id)
-    if not there: raise Refused(404, f'no report {id[:MAX_ID]!r} in this catalogue', 'id')
+    with _busy(folder): gone, _ = remove_reports(folder, [id])
+    if not gone: raise Refused(404, f'no report {id[:MAX_ID]!r} in this catalogue', 'id')
 
 # %% ../nbs/05l_http_writes.ipynb #4c6342fc
 def keep_verdicts(

@@ -7,7 +7,8 @@ from PIL import Image
 from petlost.package import package
 from petlost.index import Catalogue
 from petlost.photoset import read_photos
-from petlost.replay import ReplayLimits, archive_sha256, forget_queries, keep_query, kept_queries, replay, served
+from petlost.kept_queries import forget_queries, keep_query, kept_queries
+from petlost.replay import ReplayLimits, archive_sha256, replay, served
 from petlost.sample import sample_catalogue
 from petlost.search import index_photos
 from running import petlost
