@@ -13,7 +13,7 @@ from typing import Annotated
 # %% ../nbs/07_cli.ipynb #e40fcbe2
 import typer
 from typer import Argument, Option
-from .cli_deploy import release
+from .cli_deploy import deploying
 from .cli_improve import improve
 from .cli_models import models
 from .cli_release import release
@@ -24,6 +24,7 @@ from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Spe
 app = commands()
 app.add_typer(models)
 app.add_typer(improve)
+app.add_typer(deploying)
 app.add_typer(release)
 
 @app.callback()

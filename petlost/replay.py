@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.xml import H1, H2, Li, Main, P, Table, Td, Th, Tr, Ul, to_xml
 from .backbone import write_file
-from .deploy import unpack
+from .package import unpack
 from .evaluate import wilson
 from .gate import Check, paired_change
 from .index import Catalogue

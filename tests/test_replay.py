@@ -4,7 +4,7 @@ import hashlib, json, shutil, tarfile
 import psutil, pytest
 from PIL import Image
 
-from petlost.deploy import package
+from petlost.package import package
 from petlost.index import Catalogue
 from petlost.photoset import read_photos
 from petlost.replay import ReplayLimits, archive_sha256, forget_queries, keep_query, kept_queries, replay, served
