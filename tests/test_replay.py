@@ -123,5 +123,5 @@ def test_forgetting_leaves_no_photo(work, tmp_path):
 def test_a_list_altered_by_hand_reaches_no_file_outside(work, tmp_path):
     shutil.copytree(work / 'c', copy := tmp_path / 'c')
     (tmp_path / 'mine.jpg').write_bytes(b'mine')
-    with (copy / 'queries' / 'queries.csv').open('a') as f: f.write(f'../../mine.jpg,evil,x,{{}}\n')
+    with (copy / 'queries' / 'queries.csv').open('a') as f: f.write('../../mine.jpg,evil,x,{}\n')
     assert forget_queries(copy, ['evil']) == 1 and (tmp_path / 'mine.jpg').exists()
