@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-mining bench-index bench-engines bench-milvus ablation
+.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-mining bench-index bench-serve bench-engines bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
@@ -64,6 +64,15 @@ bench-mining: .venv/dev
 # takes real ones, KEEP=FOLDER keeps the catalogues.
 bench-index: .venv/dev
 	python benchmarks/index.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
+
+# The service under load, beside its own networks and beside a plain handler in torch: MODEL=petlost-fast, PHOTOS=FOLDER takes real ones, OUT=FILE.json
+# keeps the figures for petlost cost and petlost capacity.
+bench-serve: .venv/dev .venv/fastapi
+	PYTHONPATH=.venv/fastapi python benchmarks/serve.py $(if $(MODEL),--model $(MODEL)) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(OUT),--out $(OUT))
+
+# What only bench-serve needs.
+.venv/fastapi: | .venv/dev
+	$(BIN)/uv pip install -q --no-deps --target $@ fastapi==0.165.0 annotated-doc==0.0.7
 
 # petlost's catalogue beside other engines for vectors; COUNT=100000 vectors, VECTORS and KEEP as above.
 bench-engines: .venv/engines .venv/milvus/ready

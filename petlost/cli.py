@@ -13,9 +13,10 @@ from typing import Annotated
 # %% ../nbs/07_cli.ipynb #e40fcbe2
 import typer
 from typer import Argument, Option
-from .cli_deploy import release
+from .cli_deploy import deploying
 from .cli_improve import improve
 from .cli_models import models
+from .cli_release import release
 from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
                               picture_file, report_indexed, report_skipped, say, take_in)
 
@@ -23,6 +24,7 @@ from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Spe
 app = commands()
 app.add_typer(models)
 app.add_typer(improve)
+app.add_typer(deploying)
 app.add_typer(release)
 
 @app.callback()
@@ -284,7 +286,13 @@ def serve(
     model: Made=None,
     host: Annotated[str, Option(help='address to listen on; 0.0.0.0 is everybody')]='127.0.0.1',
     port: Annotated[int, Option(min=0, max=65535)]=8080,
+    workers: Annotated[int|None, Option(min=1, help='photos at the same time; by default one a core')]=None,
+    queue: Annotated[int, Option(min=0, help='photos that may wait; who comes then gets 503')]=32,
+    limit: Annotated[float, Option(min=.1, help='seconds that a search may take')]=20.,
+    follow: Annotated[str|None, Option(help='take up the newest snapshot from this folder, or archive from s3://bucket/prefix/')]=None,
+    every: Annotated[float, Option(min=.1, help='seconds between two looks there')]=60.,
+    token_file: Annotated[Path|None, Option(help='the token that allows to write lies in it; else PETLOST_TOKEN has it, or nobody may write')]=None,
 ):
-    "Answer searches over HTTP: /ping, /invocations and a page at /."
+    "Answer searches over HTTP: /ping, /invocations, /metrics and a page at /."
     from petlost.serve import serve as library
-    library(catalogue, host, port, model=model)
+    library(catalogue, host, port, model=model, workers=workers, queue=queue, limit=limit, follow=follow, every=every, token_file=token_file)

@@ -390,4 +390,6 @@ def remove(self: Store,
 ) -> bool: # was it there?
     "Delete a report with its photos, vectors, thumbnails, verdicts, and the masks of photos that no other report has."
     self.take_inbox()
-    with self._writing() as db: return db.execute('DELETE FROM reports WHERE id = ?', (report,)).rowcount > 0
+    with self._writing() as db: there = db.execute('DELETE FROM reports WHERE id = ?', (report,)).rowcount > 0
+    with self._mutex, plainly(self.folder, 'write'): self._db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    return there

@@ -23,7 +23,7 @@ def _name(text, what: str, longest: int=1000, needed: bool=True) -> str:
     if needed and (text is None or text == ''): raise ValueError(f'{what} is missing')
     if not isinstance(text, str): raise ValueError(f'{what} must be a text')
     if len(text) > longest: raise ValueError(f'{what} is longer than {longest} characters')
-    if any(ord(c) < 32 or ord(c) == 127 for c in text): raise ValueError(f'{what} holds a control character')
+    if any(ord(c) < 32 or ord(c) == 127 or '\ud800' <= c <= '\udfff' for c in text): raise ValueError(f'{what} holds a control character')
     return text
 
 # %% ../nbs/00e_verdicts.ipynb #5884c2ef

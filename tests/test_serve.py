@@ -1,5 +1,5 @@
 """The service over real HTTP, in a process of its own, and archives made to do harm."""
-import base64, hashlib, io, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, threading, time
+import base64, hashlib, io, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,12 +21,20 @@ PROGRAM = 'import json, sys; from petlost.serve import serve; serve(sys.argv[1],
 
 @contextmanager
 def server(folder, **options):
-    "A server in a process of its own; gives the process and its address."
-    process = subprocess.Popen([sys.executable, '-c', PROGRAM, str(folder), json.dumps(options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try: yield process, process.stdout.readline().split()[-1]
-    finally:
-        process.kill()
-        process.communicate()
+    "A server in a process of its own; gives the process, whose `log` is a file, and its address."
+    with tempfile.TemporaryFile('w+') as log:
+        process = subprocess.Popen([sys.executable, '-c', PROGRAM, str(folder), json.dumps(options)], stdout=subprocess.PIPE, stderr=log, text=True)
+        process.log = log
+        try: yield process, process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def logged(process):
+    "The lines of a server's log, which are all JSON."
+    process.log.seek(0)
+    return [json.loads(line) for line in process.log]
 
 
 def wait_ready(url):
@@ -167,7 +175,7 @@ def test_filters_belong_into_the_json(url, photo):
     assert (reply.status_code, error(reply)) == (400, 'with a JSON body, write the filters into the JSON')
 
 
-@pytest.mark.parametrize('kind', ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data', 'jpeg', ''])
+@pytest.mark.parametrize('kind', ['text/plain', 'application/x-www-form-urlencoded', 'jpeg', ''])
 def test_415(url, photo, kind):
     reply = ask(url, photo, kind)
     assert reply.status_code == 415 and 'is not taken' in error(reply)
@@ -243,7 +251,7 @@ def test_a_full_queue_refuses_and_recovers(work, photo):
             replies = [w.result() for w in waiting]
         refused = [r for r in replies if r.status_code == 503]
         assert refused and len(refused) < 12 and {r.status_code for r in replies} == {200, 503}
-        assert {(r.headers['retry-after'], error(r)) for r in refused} == {('1', 'too many searches are waiting')}
+        assert {error(r) for r in refused} == {'too many searches are waiting'} and all(1 <= int(r.headers['retry-after']) <= 60 for r in refused)
         assert ask(url, photo).status_code == 200
 
 
@@ -255,12 +263,13 @@ def test_sigterm_finishes_what_it_began_and_exits_0(work, photo):
             s.sendall(HEAD + b'Content-Length: %d\r\nExpect: 100-continue\r\n\r\n' % len(photo))
             assert s.recv(100).startswith(b'HTTP/1.1 100')  # so the application is reading this request
             process.send_signal(signal.SIGTERM)
-            with pytest.raises(ConnectionRefusedError):
-                for _ in range(200): socket.create_connection((host, int(port)), timeout=5).close(); time.sleep(.05)
+            while (ping := HTTP.get(url + 'ping')).status_code == 200: time.sleep(.01)
+            refused = ask(url, photo)
+            for reply in ping, refused: assert (reply.status_code, error(reply), reply.headers['connection']) == (503, 'the service is shutting down', 'close')
             s.sendall(photo)
             assert s.recv(100).startswith(b'HTTP/1.1 200')
         assert process.wait(timeout=20) == 0
-        assert process.communicate() == ('', '')
+        assert process.stdout.read() == '' and {line['event'] for line in logged(process)} == {'request'}
 
 
 def test_sigterm_while_loading_exits_0(work):
@@ -272,9 +281,22 @@ def test_sigterm_while_loading_exits_0(work):
 def test_the_log_tells_nothing_about_people(work, photo):
     with server(work / 'quick') as (process, url):
         wait_ready(url)
-        ask(url, photo, near='51.2,4.4'); ask(url, b'no photo'); ask(url, photo, species='dragon'); raw(url, HEAD + b'Content-Length: 99999999\r\n\r\n')
+        ask(url, photo, near='51.2,4.4'); ask(url, b'no photo'); ask(url, photo, species='dragon'); raw(url, HEAD + b'Content-Length: 99999999\r\n\r\n'); raw(url, b'nonsense\r\n\r\n')
+        HTTP.get(url + 'photos/secret.jpg?near=51.2,4.4', headers={'x-request-id': 'found-0001 51.2'})
+        HTTP.post(url + 'verdicts', json=dict(report='found-0001', other='lost-0001', said='same', reviewer='Nora'))
         process.terminate()
-        assert process.communicate(timeout=20) == ('', '')
+        assert process.wait(timeout=20) == 0 and process.stdout.read() == ''
+        lines = [line for line in logged(process) if line.get('route') != '/ping']
+    assert [(line['event'], line.get('status')) for line in lines] == [('request', 200), ('request', 422), ('request', 400), ('request', 413), ('server', None), ('request', 404), ('request', 400)]
+    for private in ('51.2', 'dragon', 'secret', 'found', 'Nora', str(work)): assert private not in json.dumps(lines)
+    assert set(lines[0]) == {'time', 'event', 'id', 'method', 'route', 'status', 'ms', 'received', 'sent', 'photos'} and lines[0]['received'] == len(photo)
+    assert list(lines[0]['ms']) == ['wait', 'decode', 'segment', 'embed', 'search', 'total']
+
+
+def test_a_request_keeps_its_name_and_is_timed(url, photo):
+    reply = HTTP.post(url + 'invocations', content=photo, headers={'content-type': 'image/jpeg', 'x-request-id': 'app-7'})
+    assert reply.headers['x-request-id'] == 'app-7' and re.fullmatch(r'wait;dur=[\d.]+, decode;dur=[\d.]+, segment;dur=[\d.]+, embed;dur=[\d.]+, search;dur=[\d.]+, total;dur=[\d.]+', reply.headers['server-timing'])
+    assert re.fullmatch('[0-9a-f]{32}', ask(url, b'no photo').headers['x-request-id'])
 
 
 def test_listens_on_this_machine_only(url): assert url.startswith('http://127.0.0.1:')

@@ -115,7 +115,7 @@ def test_posting_while_a_writer_holds_the_lock(served):
     (b'', 'not JSON'), (b'{', 'not JSON'), (b'[]', 'send 1 to'), (b'[[]]', 'must be a JSON object'), ({}, 'said is missing'), (dict(report='A', other='B'), 'said is missing'),
     (dict(report='A', other='A', said='same'), 'are both'), (dict(report='A', other='B', said='perhaps'), 'unknown verdict'), (dict(report='A', other='B', said='same', at='9999-01-01'), 'in the future'),
     (dict(report='A', other='B', said='same', place=-1), 'the first is 1'), (dict(report='A', other='B', said='same', score=1), 'unknown field'), (dict(report='A', other='nobody', said='same'), "no report 'nobody'"),
-    (dict(report='A', other='\ud800', said='same'), 'no report'), (dict(report='A', shown=['nobody']), "no report 'nobody'"), (dict(report='A', shown='B'), 'must be a list'), (dict(report=['A'], other='B', said='same'), 'must be a text')])
+    (dict(report='A', other='\ud800', said='same'), 'control character'), (dict(report='A', other='B', said='same', reviewer='\ud800'), 'control character'), (dict(report='A', shown=['nobody']), "no report 'nobody'"), (dict(report='A', shown='B'), 'must be a list'), (dict(report=['A'], other='B', said='same'), 'must be a text')])
 def test_bad_verdicts_are_400_and_nothing_is_kept(served, body, why):
     client, folder = served
     a, b = ids_of(folder)[:2]
