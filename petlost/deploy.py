@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # %% ../nbs/06_deploy.ipynb #662ee68e
-from .endpoint_requests import OWNER, VARIANT, Plan, deploy_requests, scaled, update_request
+from .endpoint_requests import OWNER, Plan, deploy_requests, scaled, update_request
 from .photo import open_photo
 
 # %% ../nbs/06_deploy.ipynb #267f8088
@@ -262,4 +262,4 @@ def destroy(
         for service, operation, params in steps if not dry_run else ():
             getattr(service, xform_name(operation))(**params)
             if operation == 'DeleteEndpoint': client.get_waiter('endpoint_deleted').wait(EndpointName=name)
-    return [(operation, str(([v for k, v in params.items() if k.endswith(('Name', 'Names'))] or [name])[0])) for _, operation, params in steps]
+    return [(operation, params['AlarmNames'][0] if 'AlarmNames' in params else next((v for k, v in params.items() if k.endswith('Name')), name)) for _, operation, params in steps]

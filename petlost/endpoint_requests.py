@@ -61,8 +61,8 @@ def check_plan(
     one = lambda text: ValueError(f'endpoint {plan.name}: {text}')
     if not 1 <= plan.instances <= plan.max_instances: raise one(f'instances ({plan.instances}) must be at least 1 and at most max_instances ({plan.max_instances})')
     if bool(plan.subnets) != bool(plan.security_groups): raise one('subnets and security groups go together')
-    for field in ('subnets', 'answers_to', 'capture_to', 'shadow_data_url', 'peaks', 'kms_key'):
-        if plan.serverless_mb and getattr(plan, field): raise one(f'a serverless endpoint cannot have {field}')
+    for wish in ('subnets', 'answers_to', 'capture_to', 'shadow_data_url', 'peaks', 'kms_key'):
+        if plan.serverless_mb and getattr(plan, wish): raise one(f'a serverless endpoint cannot have {wish}')
     if plan.serverless_mb and plan.serverless_mb not in range(1024, 6145, 1024): raise one(f'serverless_mb is {plan.serverless_mb}, not 1024, 2048, … 6144')
     if plan.answers_to and plan.shadow_data_url: raise one('an asynchronous endpoint cannot have shadow_data_url')
     for peak in plan.peaks:

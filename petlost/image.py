@@ -30,18 +30,18 @@ def build_wheel(
         for name in ('setup.py', 'settings.ini', 'README.md', 'LICENSE'):
             if (source / name).is_file(): shutil.copy(source / name, temp)
         shutil.copytree(source / 'petlost', Path(temp) / 'petlost', ignore=shutil.ignore_patterns('__pycache__'))
-        _pip(sys.executable, 'wheel', '--no-deps', '--wheel-dir', folder, temp)
+        _pip('wheel', '--no-deps', '--wheel-dir', folder, temp)
     return Path(folder) / f'petlost-{petlost.__version__}-py3-none-any.whl'
 
 # %% ../nbs/05t_image.ipynb #3d7f7ee9
-def _pip(python: str|Path, *args) -> str: # what it printed
+def _pip(*args) -> str: # what it printed
     "Run pip, quietly; raises `ValueError` with its last line. Its own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, PIP_NO_INDEX and so on."
-    done = subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '--no-color', *map(str, args), '-q'], capture_output=True, text=True)
-    if done.returncode: raise ValueError(f'pip {args[0]}: {([line for line in done.stderr.splitlines() if line.strip()] or done.stdout.splitlines() or ["failed"])[-1]}')
+    done = subprocess.run([sys.executable, '-m', 'pip', '--disable-pip-version-check', '--no-color', *map(str, args), '-q'], capture_output=True, text=True)
+    if done.returncode: raise ValueError(f'pip: {([line for line in done.stderr.splitlines() if line.strip()] or done.stdout.splitlines() or ["failed"])[-1]}')
     return done.stdout
 
 # %% ../nbs/05t_image.ipynb #c6d82ccb
-DOCKERFILE = '''# petlost {version}. docker build -t petlost .    the service
+_BUILT = '''# petlost {version}. docker build -t petlost .    the service
 #                  docker build -t petlost-jobs --target jobs .      Processing, on CPUs
 #                  docker build -t petlost-train --target train .    training jobs, on a GPU
 ARG BASE=python:3.11-slim-bookworm
@@ -59,7 +59,10 @@ FROM ${{BASE}} AS built-train
 COPY train.txt *.whl /build/
 RUN python -m venv /opt/petlost \\
  && /opt/petlost/bin/python -m pip install --no-cache-dir --no-deps --find-links /build -r /build/train.txt
+'''
 
+# %% ../nbs/05t_image.ipynb #03566269
+_IMAGES = '''
 FROM ${{BASE}} AS train
 COPY --from=built-train /opt/petlost /opt/petlost
 ENV PATH=/opt/petlost/bin:$PATH PYTHONUNBUFFERED=1 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -82,6 +85,7 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('SAGEMAKER_BIND_TO_PORT', '8080') + '/ping', timeout=4)"]
 CMD ["serve"]
 '''
+DOCKERFILE = _BUILT + _IMAGES # a template: {version}
 
 # %% ../nbs/05t_image.ipynb #b75b8c1c
 SERVE = '#!/bin/sh\nexec python /opt/ml/model/code/inference.py\n'
@@ -145,10 +149,10 @@ def _installed(t: _Trial) -> str:
     wheels = t.temp / 'wheels'
     wheels.mkdir()
     if f'petlost=={petlost.__version__}' in needs.read_text().splitlines(): build_wheel(wheels)
-    done = subprocess.run([sys.executable, '-m', 'venv', t.temp / 'venv'], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'venv', '--without-pip', t.temp / 'venv'], capture_output=True, text=True)
     if done.returncode: raise ValueError(f'no empty environment can be made: {(done.stdout + done.stderr).strip().splitlines()[-1]}')
-    _pip(t.python, 'install', '--no-deps', '--find-links', wheels, '-r', needs)
-    _pip(t.python, 'check')
+    _pip('--python', t.python, 'install', '--no-deps', '--find-links', wheels, '-r', needs)
+    _pip('--python', t.python, 'check')
     return f'{len(needs.read_text().splitlines())} packages in an empty environment'
 
 # %% ../nbs/05t_image.ipynb #4b7ec184
