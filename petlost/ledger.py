@@ -320,8 +320,8 @@ def shared_reports(
 ) -> list[SharedPhoto]: # by photo name; closest first
     "Pairs of reports of a catalogue that show one photo; those of one labelled pet are no news."
     hashes, names = store.hashes()
+    if not (found := shared_photos(*near_pairs(hashes, since=since), [report for report, _ in names])): return []
     pets = {r: report.pet or ('report', r) for r, report in store.reports().items()}
-    found = shared_photos(*near_pairs(hashes, since=since), [report for report, _ in names])
     return [s._replace(photo=names[s.photo][1], other_photo=names[s.other_photo][1]) for s in found if pets[s.report] != pets[s.other_report]]
 
 # %% ../nbs/03e_ledger.ipynb #b32bc9c1
