@@ -17,7 +17,7 @@ from .cli_deploy import deploying
 from .cli_improve import improve
 from .cli_models import models
 from .cli_release import release
-from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands, in_folder,
+from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands,
                               picture_file, report_indexed, report_skipped, say, take_in)
 
 # %% ../nbs/07_cli.ipynb #9332f579
