@@ -85,12 +85,11 @@ def deploy(
     dry_run: Annotated[bool, Option('--dry-run', help='print the requests and send nothing')]=False,
 ):
     "Create or update a SageMaker endpoint with scaling, alarms and a canary. Run again it changes nothing."
-    from petlost.deploy import deploy as library, upload
+    from petlost.deploy import archive_url, deploy as library, upload
     wanted = _plan(plan, name=name, image=image, model_data_url=model_data, role=role, instance_type=instance_type, instances=instances, max_instances=max_instances)
     if to:
         from dataclasses import replace
-        if dry_run: raise typer.BadParameter('--to sends the archive; --dry-run sends nothing')
-        wanted = replace(wanted, model_data_url=upload(model_data, to))
+        wanted = replace(wanted, model_data_url=(archive_url if dry_run else upload)(model_data, to))
         say(wanted.model_data_url)
     done = library(wanted, report, force, dry_run)
     if not dry_run: _print_done(done)
