@@ -5,6 +5,7 @@
 - *batches*: its networks on one picture a pass and on several;
 - *load*: searches that come by chance (Poisson arrivals, an open loop: a slow answer does not keep the next search from coming) at a half, four fifths and
   all of what the service can do, and how long `petlost.capacity` expects them to wait;
+- *overload*: ten times as many searches as it can answer, for a minute: what becomes of those that are let in, of the others, and of its memory;
 - *plain*: a FastAPI handler that runs the same networks in torch;
 - *old*: processor time and rank-1 beside a ResNet-50 in torch and a matrix product (`petlost.cost`), on some pets of every source that are seen in two scenes;
 - *ready* and *memory*: from the start of a process to its first 200, and what a replica holds, with 100,000 drawn reports.
@@ -21,7 +22,7 @@ import numpy as np
 import psutil
 from embed import CORES, originals
 
-PARTS = 'bound', 'batches', 'load', 'plain', 'old', 'ready', 'memory'
+PARTS = 'bound', 'batches', 'load', 'overload', 'plain', 'old', 'ready', 'memory'
 REPORTS = 100_000
 LOADS = .5, .8, 1.
 
@@ -205,6 +206,32 @@ def show_load(model: str, found: dict, seconds: float):
         table(['load', 'searches a second', 'answered', '503', 'p50, ms', 'p95', 'p99', 'p99 expected', 'cores busy'],
               [[f'{r["share"]:.0%}', f'{r["rate"]:.1f}', r['answered'], r['refused'], *(f'{r[p]:.0f}' for p in ('p50', 'p95', 'p99')), f'{1e3 * expect.quantile(r["rate"], .99):.0f}', f'{r["busy"]:.0%}'] for r in one['loads']])
 
+async def watched(service: Service, work) -> tuple[list, list[float]]: # what `work` gives; MB held, every second
+    "Memory while something goes on."
+    held, task = [], asyncio.ensure_future(work)
+    while not task.done():
+        held.append(service.of.memory_info().rss / 1e6)
+        await asyncio.wait([task], timeout=1)
+    return task.result(), held
+
+def overload(folder: Path, model: str, bodies: list[bytes], seconds: float=60, times: float=10) -> dict:
+    "Far too many searches, in an open loop; and one more when they are over."
+    with running(folder) as service:
+        answers = []
+        took = measured(lambda: answers.extend(asyncio.run(closed(service.url, bodies, 4 * CORES, 80))), service.cpu)
+        capacity = len(answers) / took[0]
+        start = time.perf_counter()
+        answers, held = asyncio.run(watched(service, opened(service.url, bodies, times * capacity, seconds, np.random.default_rng(0))))
+        took = time.perf_counter() - start
+        seen, refusals = percentiles(answers), [s for status, s in answers if status == 503]
+        after = asyncio.run(closed(service.url, bodies, 1, 1))[0]
+    found = seen | dict(capacity=capacity, offered=len(answers) / took, seconds=took, refused_p99=float(np.percentile(refusals, 99)) if refusals else None, held=held, status_after=after[0])
+    print(f'{model}: {times:g} times the capacity of {capacity:.1f} searches a second, open loop, {took:.0f} s; the next search afterwards: {after[0]} in {1e3 * after[1]:.0f} ms')
+    table(['came a second', 'answered a second', '503', 'p50 of the answered, ms', 'p99', 'a full line takes', 'p99 of the refused', 'memory after a quarter, MB', 'most', 'at the end'],
+          [[f'{found["offered"]:.0f}', f'{seen["answered"] / took:.1f}', seen['refused'], f'{seen["p50"]:.0f}', f'{seen["p99"]:.0f}', f'{1e3 * (32 + CORES) / capacity:.0f}', f'{1e3 * (found["refused_p99"] or 0):.0f}',
+            *(f'{x:.0f}' for x in (held[len(held) // 4], max(held), held[-1]))]])
+    return found
+
 def plain(folder: Path, model: str, bodies: list[bytes], count: int, rounds: int=3) -> dict:
     "The same networks behind FastAPI in torch; only petlost-fast has no part that is no torch network."
     with running(folder) as ours, running(folder, 'plain') as theirs:
@@ -297,8 +324,8 @@ def main(parts, model, photos, seconds, against, keep, out):
         found = dict(model=model, cores=CORES, bytes=float(np.mean([len(b) for b in bodies])), photos='real' if photos else 'drawn')
         print(f'{len(bodies)} {found["photos"]} photos, {found["bytes"] / 1e3:.0f} kB each\n', flush=True)
         fast = catalogue_of(root / 'petlost-fast', 'petlost-fast') if 'plain' in parts else None
-        large = {'160 photos': folder, f'{REPORTS:,} reports': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
-        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, load=lambda: load(folder, model, bodies, against, seconds),
+        large = {f'160 photos, {model}': folder, f'{REPORTS:,} reports, petlost': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
+        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, load=lambda: load(folder, model, bodies, against, seconds), overload=lambda: overload(folder, model, bodies),
                     plain=lambda: plain(fast, 'petlost-fast', bodies, 64), old=lambda: old(photos, root / 'pets', root / 'many'), ready=lambda: ready(large), memory=lambda: memory(large, bodies))
         for part in parts:
             found[part] = work[part]()
