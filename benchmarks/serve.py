@@ -3,6 +3,7 @@
 
 - *bound*: the service, asked as fast as it answers, beside the same model called in a loop on as many threads, with nothing around it;
 - *batches*: its networks on one picture a pass and on several;
+- *half*: the networks of petlost-fast in half precision (bfloat16): processor time, and how like their vectors are to those of full precision;
 - *load*: searches that come by chance (Poisson arrivals, an open loop: a slow answer does not keep the next search from coming) at a half, four fifths and
   all of what the service can do, and how long `petlost.capacity` expects them to wait;
 - *overload*: ten times as many searches as it can answer, for a minute: what becomes of those that are let in, of the others, and of its memory;
@@ -22,7 +23,7 @@ import numpy as np
 import psutil
 from embed import CORES, originals
 
-PARTS = 'bound', 'batches', 'load', 'overload', 'plain', 'old', 'ready', 'memory'
+PARTS = 'bound', 'batches', 'half', 'load', 'overload', 'plain', 'old', 'ready', 'memory'
 REPORTS = 100_000
 LOADS = .5, .8, 1.
 
@@ -176,6 +177,24 @@ def batches(rounds: int=5) -> dict:
     table(['CPU ms a picture', 'one a pass', 'four', 'eight'], [[name, *(f'{1e3 * t:.0f}' for t in row.values())] for name, row in found.items()])
     return found
 
+def half(bodies: list[bytes], rounds: int=5) -> dict:
+    "Half precision beside full, on one core and the same pictures."
+    from petlost.embed import load_model
+    from petlost.photo import open_photo
+    from petlost.runtime import core, to_input
+    model, found, vectors = load_model('petlost-fast'), {}, []
+    def unit(v): return v / np.linalg.norm(v, axis=-1, keepdims=True)
+    for part in model.parts:
+        pictures = [to_input(open_photo(body), part.size, part.mean, part.std)[None] for body in bodies]
+        asked = {name: core().compile_model(model.folder / part.file, 'CPU', dict(INFERENCE_PRECISION_HINT=kind, INFERENCE_NUM_THREADS=1)).create_infer_request() for name, kind in (('full', 'f32'), ('half', 'bf16'))}
+        vectors.append({name: unit(np.concatenate([request.infer([x])[0] for x in pictures])) for name, request in asked.items()})
+        took = in_turns(rounds, {name: (lambda request=request: [request.infer([x]) for x in pictures], time.process_time) for name, request in asked.items()})
+        found[part.file] = {name: float(t[1] / len(pictures)) for name, t in took.items()}
+    for name, like in zip([*found, 'petlost-fast'], [(one['full'] * one['half']).sum(1) for one in vectors] + [np.mean([(one['full'] * one['half']).sum(1) for one in vectors], axis=0)]):
+        found.setdefault(name, {kind: sum(one[kind] for one in found.values()) for kind in ('full', 'half')}).update(worst=float(like.min()), median=float(np.median(like)))
+    table(['CPU ms a picture', 'full', 'half', 'cosine of the vectors, at worst', 'median'], [[name, f'{1e3 * one["full"]:.0f}', f'{1e3 * one["half"]:.0f}', f'{one["worst"]:.4f}', f'{one["median"]:.4f}'] for name, one in found.items()])
+    return found
+
 def load(folder: Path, model: str, bodies: list[bytes], against: list[dict], seconds: float) -> dict:
     "Open-loop loads, after the capacity has been measured with 1, 2, 4 ... clients."
     found = {}
@@ -325,7 +344,7 @@ def main(parts, model, photos, seconds, against, keep, out):
         print(f'{len(bodies)} {found["photos"]} photos, {found["bytes"] / 1e3:.0f} kB each\n', flush=True)
         fast = catalogue_of(root / 'petlost-fast', 'petlost-fast') if 'plain' in parts else None
         large = {f'160 photos, {model}': folder, f'{REPORTS:,} reports, petlost': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
-        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, load=lambda: load(folder, model, bodies, against, seconds), overload=lambda: overload(folder, model, bodies),
+        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, half=lambda: half(bodies), load=lambda: load(folder, model, bodies, against, seconds), overload=lambda: overload(folder, model, bodies),
                     plain=lambda: plain(fast, 'petlost-fast', bodies, 64), old=lambda: old(photos, root / 'pets', root / 'many'), ready=lambda: ready(large), memory=lambda: memory(large, bodies))
         for part in parts:
             found[part] = work[part]()
