@@ -6,16 +6,17 @@ from collections import Counter, namedtuple
 from html.parser import HTMLParser
 from pathlib import Path
 
-import jinja2, nbformat, yaml
+import nbformat, yaml
 from latex2mathml.converter import convert
-from nbconvert import HTMLExporter
+from nbconvert import TemplateExporter
+from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
 from pygments.formatters import HtmlFormatter
 
 HERE = Path(__file__).parent
-Entry = namedtuple('Entry', 'notebook page title summary nb')
+Entry = namedtuple('Entry', 'notebook page title summary')
 
 def sections():
     "The reading order: [(section, [notebook])], with the home page in a section without a name."
@@ -28,10 +29,11 @@ def prepared():
     ours = max(p.stat().st_mtime for p in (HERE / 'chapter.py', get_config().lib_path / '_modidx.py'))
     return proc_nbs(n_workers=os.cpu_count(), force=cache.exists() and cache.stat().st_mtime < ours)
 
-def entry(cache, notebook):
+def read(cache, notebook):
+    "What the sidebar needs to know of a prepared notebook, and the notebook."
     nb = nbformat.reads((cache / notebook).read_text(encoding='utf-8'), 4)
     facts = yaml.safe_load(nb.cells.pop(0).source.strip('-\n '))
-    return Entry(notebook, str(Path(notebook).with_name(facts['output-file'])), facts['title'], facts.get('description', ''), nb)
+    return Entry(notebook, str(Path(notebook).with_name(facts['output-file'])), facts['title'], facts.get('description', '')), nb
 
 class Text(HTMLParser):
     "The text of a piece of HTML."
@@ -58,52 +60,50 @@ class Renderer(IPythonRenderer):
     def inline_math(self, body): return convert(body)
     def block_math(self, body): return convert(body, display='block')
 
-class Pages(HTMLExporter):
-    "nbconvert's exporter with our template; `page` makes one page."
+class Pages(TemplateExporter):
+    "nbconvert with our template."
     def __init__(self):
-        super().__init__(extra_template_paths=[str(HERE)], template_file='page.html.j2')
-        self.headings = []
+        self.rendered = [] # headings of the page so far
+        super().__init__(extra_template_paths=[str(HERE)], template_name='basic', template_file='page.html.j2',
+                         filters=dict(highlight_code=Highlight2HTML(), markdown2html=self.markdown, headings=lambda _: self.rendered))
 
-    @jinja2.pass_context
-    def markdown2html(self, context, source):
-        html = MarkdownWithMath(renderer=Renderer(self.headings)).render(source)
+    def markdown(self, source):
+        html = MarkdownWithMath(renderer=Renderer(self.rendered)).render(source)
         return html.replace('<table>', '<div class="wide"><table>').replace('</table>', '</table></div>')
 
     def page(self, nb, **about):
-        self.headings.clear()
-        return self.from_notebook_node(nb, resources=dict(about=about, headings=self.headings))[0]
+        self.rendered.clear()
+        return self.from_notebook_node(nb, resources=about)[0]
 
-def api(entries):
-    "A notebook that lists every name, by module."
+def names(chapters, nbs):
+    "A page with every name, by module."
     cells = []
-    for e in entries:
-        names = [(c.metadata.documents, c.metadata.says) for c in e.nb.cells if 'documents' in c.metadata]
-        if not names: continue
-        rows = '\n'.join(f'| [`{name}`]({e.page}#{name.lower()}) | {says.replace("|", chr(92) + "|")} |' for name, says in names)
-        cells.append(nbformat.v4.new_markdown_cell(f'## [{e.title}]({e.page})\n\n| name | what it is |\n|---|---|\n{rows}'))
-    return Entry(None, 'names.html', 'Every name', 'What each module exports, one line each.', nbformat.v4.new_notebook(cells=cells))
+    for e, nb in zip(chapters, nbs):
+        rows = [f'| [`{c.metadata.documents}`]({e.page}#{c.metadata.documents.lower()}) | {c.metadata.says.replace("|", "&#124;")} |' for c in nb.cells if 'documents' in c.metadata]
+        if rows: cells.append(nbformat.v4.new_markdown_cell('\n'.join([f'## [{e.title}]({e.page})', '', '| name | what it is |', '|---|---|', *rows])))
+    return Entry(None, 'names.html', 'Every name', 'What each module exports, one line each.'), nbformat.v4.new_notebook(cells=cells)
 
 def style():
     "Our style sheet, with Pygments' colours for light and dark."
     def colours(name): return HtmlFormatter(style=name).get_style_defs('.highlight')
-    return f'{(HERE / "style.css").read_text()}\n{colours("default")}\n@media (prefers-color-scheme: dark) {{\n{colours("github-dark")}\n}}\n'
+    return f'{colours("default")}\n@media (prefers-color-scheme: dark) {{\n{colours("github-dark")}\n}}\n{(HERE / "style.css").read_text(encoding="utf-8")}'
 
 def build(out):
     "Write all pages and what they show to a folder; returns how many."
-    cache = prepared()
+    cache, cfg, exporter = prepared(), get_config(), Pages()
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(cache, out, ignore=shutil.ignore_patterns('*.ipynb', '*.yml', 'README.md'))
-    shown = [(section, [entry(cache, n) for n in notebooks]) for section, notebooks in sections()]
-    chapters = [e for _, entries in shown for e in entries]
-    shown[0][1].append(api(chapters))
-    pages, exporter = [e for _, entries in shown for e in entries], Pages()
+    shutil.copytree(cache, out, ignore=shutil.ignore_patterns('*.ipynb', '*.yml', '_*'))
     (out / 'style.css').write_text(style(), encoding='utf-8')
-    for e in pages:
-        at = chapters.index(e) if e in chapters else None
-        near = [chapters[i] if at is not None and 0 <= i < len(chapters) else None for i in ((at or 0) - 1, (at or 0) + 1)]
-        html = exporter.page(e.nb, entry=e, sections=shown, near=near, up='../' * e.page.count('/'), cfg=get_config())
+    order = sections()
+    chapters, nbs = zip(*(read(cache, n) for _, notebooks in order for n in notebooks))
+    by_notebook = {e.notebook: e for e in chapters}
+    index, index_nb = names(chapters, nbs)
+    contents = [(section, [by_notebook[n] for n in notebooks]) for section, notebooks in order]
+    contents[0][1].append(index)
+    pages = [*zip(chapters, nbs, (None, *chapters), (*chapters[1:], None)), (index, index_nb, None, None)]
+    for e, nb, before, after in pages:
         (out / e.page).parent.mkdir(exist_ok=True)
-        (out / e.page).write_text(html, encoding='utf-8')
+        (out / e.page).write_text(exporter.page(nb, entry=e, contents=contents, near=[before, after], up='../' * e.page.count('/'), cfg=cfg), encoding='utf-8')
     return len(pages)
 
 if __name__ == '__main__':

@@ -61,13 +61,14 @@ def defined(cell):
     for tree in cell.parsed_() or []:
         if not isinstance(tree, DEFS) or tree.name.startswith('_'): continue
         names = showdoc_nm(tree)
-        yield from [names] if isinstance(names, str) else names
+        yield from (name for name in ([names] if isinstance(names, str) else names) if not name.startswith('_'))
         if isinstance(tree, ast.ClassDef): yield from (f'{tree.name}.{o.name}' for o in tree.body if isinstance(o, DEFS) and not o.name.startswith('_'))
 
 def documented(module, name):
     "A cell with the signature, a comment on each parameter, and the docstring of a name."
     symbol = reduce(getattr, name.split('.'), import_module(module))
     shown = MarkdownRenderer(symbol, name=name)
+    if not symbol.__doc__: shown.docs = '' # inspect would take that of the type
     cell = mk_cell(f'### {name}\n\n{shown._repr_markdown_()}', 'markdown')
     cell.metadata = dict(documents=name, says=(shown.docs or '').partition('\n')[0])
     return cell
