@@ -95,7 +95,7 @@ ablation: .venv/dev
 
 # The notebooks as pages, into _docs/: plain HTML, without Quarto and without a network.
 docs: .venv/dev
-	PYTHONPATH=nbs/_site python nbs/_site/build.py
+	PYTHONPATH=nbs/_site python nbs/_site/pages.py
 
 # The same notebooks, in the same order, as Quarto makes a site of them: what the workflow `docs` publishes.
 site: .venv/dev
