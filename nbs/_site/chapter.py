@@ -8,6 +8,7 @@ from functools import cache, reduce
 from importlib import import_module
 from pathlib import Path
 
+import yaml
 from execnb.nbio import mk_cell, read_nb
 from fastcore.docments import MarkdownRenderer
 from nbdev.config import get_config
@@ -26,10 +27,13 @@ def page_of(notebook):
     return notebook.with_suffix('.html') if page == Path('index.html') and notebook.name != get_config().readme_nb else page
 
 @cache
+def notebooks(): return [p.relative_to(get_config().nbs_path) for p in nbglob(as_path=True)]
+
+@cache
 def exported():
     "Every public name that a module exports, with the page and the place on it: {module: {name: address}}."
     cfg = get_config()
-    moved = {_nbpath2html(n).as_posix(): page_of(n).as_posix() for n in (p.relative_to(cfg.nbs_path) for p in nbglob(as_path=True)) if n.name != cfg.readme_nb}
+    moved = {_nbpath2html(n).as_posix(): page_of(n).as_posix() for n in notebooks() if n.name != cfg.readme_nb}
     def address(entry):
         page, place = entry[0].removeprefix(cfg['doc_host'] + cfg['doc_baseurl'] + '/').split('#')
         return f'{moved[page]}#{place}'
@@ -46,7 +50,7 @@ class Names(NbdevLookup):
         return ''.join(part if i % 2 else super(Names, self).link_line(part) for i, part in enumerate(parts))
 
 def names_for(module, cells):
-    "What a name means on a page: what its module defines, what its cells import, and names that are no plain words and stand for one thing only."
+    "What a name means on a page: what its module defines, what its cells import, names that are no plain words and stand for one thing only, and notebooks."
     every = exported()
     times = Counter(name for names in every.values() for name in names)
     known = {name: to for names in every.values() for name, to in names.items() if times[name] == 1 and not (name.isalpha() and name.islower())}
@@ -54,7 +58,7 @@ def names_for(module, cells):
         for tree in (cell.parsed_() or []) if cell.cell_type == 'code' else []:
             if isinstance(tree, ast.ImportFrom) and tree.module in every:
                 known |= {o.asname or o.name: every[tree.module][o.name] for o in tree.names if o.name in every[tree.module]}
-    return known | every.get(module, {})
+    return {n.stem: str(page_of(n)) for n in notebooks() if n.stem[0].isdigit()} | known | every.get(module, {})
 
 def defined(cell):
     "Public names that a cell defines, in order, each class followed by its methods."
@@ -96,7 +100,9 @@ class Chapter(Processor):
         "The cells that one cell becomes."
         kinds = self.directives(cell)
         if cell.cell_type == 'raw' and 'output-file' in cell.source:
-            cell.source = re.sub('output-file: .*', f'output-file: {page_of(self.here).name}', cell.source)
+            facts = yaml.safe_load(cell.source.strip('-\n ')) # nbdev takes a list with colons for facts too
+            facts = {k: facts[k] for k in ('title', 'description') if k in facts}
+            cell.source = f'---\n{yaml.dump(facts | {"output-file": page_of(self.here).name})}---\n'
             return [cell, *self.after_the_title()]
         if 'default_exp' in kinds or not cell.source.strip(): return []
         if 'export' not in kinds: return [cell]

@@ -79,7 +79,8 @@ def names(chapters, nbs):
     "A page with every name, by module."
     cells = []
     for e, nb in zip(chapters, nbs):
-        rows = [f'| [`{c.metadata.documents}`]({e.page}#{c.metadata.documents.lower()}) | {c.metadata.says.replace("|", "&#124;")} |' for c in nb.cells if 'documents' in c.metadata]
+        said = [(c.metadata.documents, c.metadata.says.replace('|', '&#124;')) for c in nb.cells if 'documents' in c.metadata]
+        rows = [f'| [`{name}`]({e.page}#{name.lower()}) | {says} |' for name, says in said]
         if rows: cells.append(nbformat.v4.new_markdown_cell('\n'.join([f'## [{e.title}]({e.page})', '', '| name | what it is |', '|---|---|', *rows])))
     return Entry(None, 'names.html', 'Every name', 'What each module exports, one line each.'), nbformat.v4.new_notebook(cells=cells)
 
