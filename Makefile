@@ -109,7 +109,7 @@ lock: .venv/uv
 README.md: nbs/index.ipynb | .venv/dev
 	jupyter nbconvert --log-level=ERROR --to markdown --stdout $< | cat -s \
 		| awk '/^```/ {open = !open; if (open && $$0 == "```") $$0 = "```python"} {print}' \
-		| sed -E 's#\]\(((tutorials/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
+		| sed -E 's#\]\((((tutorials|explanations)/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
 
 # Notebooks to modules and README, ready to commit.
 sync: .venv/dev
