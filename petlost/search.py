@@ -117,8 +117,15 @@ class Searcher:
         "Find the pet in each photo and embed it; raises `ValueError` without photos, or for a box beyond its photo."
         if not photos: raise ValueError('no photo to search with')
         meant = zip(photos, boxes or [None] * len(photos), strict=True)
-        segs = [segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0] for photo, box in meant]
+        segs = [self.find_pet(photo, box) for photo, box in meant]
         return Query(list(photos), segs, self.vectors(photos, segs))
+
+    def find_pet(self,
+        photo: Image.Image,     # upright RGB
+        box: tuple|None=None,   # left, top, right, bottom in pixels of the pet that is meant
+    ) -> Segmentation:
+        "Where the pet is; raises `ValueError` for a box beyond the photo."
+        return segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0]
 
     def close(self):
         "Close the catalogue."
