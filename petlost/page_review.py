@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05z_page_review.ipynb #5fa70ce3
+# %% ../nbs/05z_page_review.ipynb #c7a9b50d
 from .database import CatalogueError
 from .http_requests import Refused
 from .http_writes import keep_verdicts, report_facts
 from .index import Catalogue
 from .milvus_rows import is_address
-from .page_frame import may_say, note, page, photo_link, read_plain, ready, row, words_of
+from .page_frame import may_say, note, page, photo_link, read_plain, ready, report_link, row, words_of
 from .page_search import jpeg
 from .page_verdicts import agreement, facts_table, remember_reviewer, reviewer_field, side, verdict_buttons
 from .questions import Question, questions
@@ -88,7 +88,7 @@ def _end(request: Request, one: Round) -> Response: # nothing is left of this ro
     again = Form(Input(type='hidden', name='reviewer', value=one.reviewer), Button(say('begin_more'), cls='main'), method='post', action='/review', data_busy='yes')
     return page(request, say('title_review'), told, Div(*([again] if one.questions else []), A(say('home'), href='/', cls='button quiet'), cls='actions'))
 
-# %% ../nbs/05z_page_review.ipynb #c3ed5c51
+# %% ../nbs/05z_page_review.ipynb #e4da99c8
 def question_page(
     request: Request,
     id: str,       # of the round
@@ -97,7 +97,7 @@ def question_page(
 ) -> Response:
     "One pair."
     say, n, most = words_of(request), one.at + 1, len(one.questions)
-    sides = [side(say('theirs', report=of['id']), [(photo_link(of['id'], photo['name']), say('photo_of', report=of['id'])) for photo in of['photos']]) for of in facts]
+    sides = [side(say('theirs', report=of['id']), [(photo_link(of['id'], photo['name']), say('photo_of', report=of['id'])) for photo in of['photos']], report_link(of['id'])) for of in facts]
     form = Form(Input(type='hidden', name='at', value=one.at), verdict_buttons(say), Button(say('pass_on'), name='said', value='', cls='quiet'), method='post', action=f'/review/{id}', cls='card verdict-form')
     progress = Div(P(say('of', n=n, all=most), id='of'), Progress(value=one.at, max=most, aria_labelledby='of'), cls='progress')
     drawn = Section(H2(say('agree'), id='agree'), Figure(Img(src=f'/review/{id}/agree?at={one.at}', alt=say('agree_alt'), width=808, height=400, loading='lazy'), Figcaption(say('agree_text'))), aria_labelledby='agree', cls='agree')

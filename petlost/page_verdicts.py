@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05y_page_verdicts.ipynb #7d612c2f
+# %% ../nbs/05y_page_verdicts.ipynb #6f977252
 from .explain import draw_explanation, explain_pair
 from .facts import haversine_km
 from .http_requests import Refused, parse_options
 from .http_writes import keep_verdicts, report_facts
-from .page_frame import check_writer, may_say, note, page, photo_link, read_plain, ready, report_link, row, words_of
+from .page_frame import check_writer, folded, may_say, note, page, photo_link, read_plain, ready, report_link, row, words_of
 from .page_memory import Sought
 from .page_reports import add_new, report_fields, report_of
 from .page_search import find, jpeg, seen_at
@@ -92,16 +92,16 @@ def facts_table(
     rows = [Tr(Th(name, scope='row'), Td(a), Td(b)) for name, a, b in lines]
     return Table(Caption(say('facts')), Thead(Tr(Th(say('fact'), scope='col'), *[Th(head, scope='col') for head in heads])), Tbody(*rows), cls='facts-table')
 
-# %% ../nbs/05y_page_verdicts.ipynb #0db4b475
+# %% ../nbs/05y_page_verdicts.ipynb #70e9d8c2
 def side(
     title: str,
     pictures: list[tuple[str, str]], # address and what it shows, the most important first
-    link: FT|str='',
+    link: str='', # address of the report
 ) -> FT:
     "The photos of one side, the first one large."
     (src, alt), *others = pictures
     small = [Img(src=s, alt=a, width=256, height=256) for s, a in others]
-    return Figure(Img(src=src, alt=alt, width=512, height=512, cls='large'), Div(*small, cls='strip') if small else '', Figcaption(title, ' ', link))
+    return Figure(Img(src=src, alt=alt, width=512, height=512, cls='large'), Div(*small, cls='strip') if small else '', Figcaption(A(title, href=link) if link else title))
 
 def verdict_buttons(
     say: Words,
@@ -115,7 +115,7 @@ def reviewer_field(request: Request) -> FT: # who she is, as she said last time
     say = words_of(request)
     return row(say('reviewer'), Input(name='reviewer', id='reviewer', value=unquote(request.cookies.get('reviewer', '')), maxlength=100, autocomplete='name'), say('reviewer_hint'))
 
-# %% ../nbs/05y_page_verdicts.ipynb #57842c5a
+# %% ../nbs/05y_page_verdicts.ipynb #29b38aa7
 def verdict_form(
     request: Request,
     id: str,     # of the search
@@ -128,8 +128,8 @@ def verdict_form(
     if not may_say(request): return note(P(say('sign_to_say')), P(A(say('signin'), href='/signin?' + urlencode(dict(back=f'/search/{id}/pair?' + urlencode(dict(report=report)))), cls='button')), kind='warn')
     said = own_facts(sought)
     before = dict(species=said['species'] or '', status=said['status'] or '', near=sought.asked.get('near', ''), seen=sought.asked.get('seen', ''), zone=sought.asked.get('zone', ''))
-    asks = [P(say('needs_report')), *report_fields(request, before, f'/search/{id}')] if needs else []
-    return Form(*asks, Input(type='hidden', name='report', value=report), reviewer_field(request), verdict_buttons(say), method='post', action=f'/search/{id}/verdict', cls='card verdict-form', **(dict(data_busy='yes') if needs else {}))
+    asks = [P(say('needs_report')), folded(say('about_yours'), *report_fields(request, before, f'/search/{id}'))] if needs else []
+    return Form(Input(type='hidden', name='report', value=report), verdict_buttons(say), reviewer_field(request), *asks, method='post', action=f'/search/{id}/verdict', cls='card verdict-form', **(dict(data_busy='yes') if needs else {}))
 
 async def pair(
     request: Request, # id in its address, and report
@@ -146,7 +146,7 @@ async def pair(
     asked = '/search/' + id + '/agree?' + urlencode(dict(report=other))
     drawn = Section(H2(say('agree'), id='agree'), Figure(Img(src=asked, alt=say('agree_alt'), width=808, height=400, loading='lazy'), Figcaption(say('agree_text'))), aria_labelledby='agree', cls='agree')
     back = P(A('← ', say('back_to_list'), href=f'/search/{id}'))
-    return page(request, say('title_pair'), back, Div(side(heads[0], mine), side(heads[1], theirs, A(say('facts'), href=report_link(other))), cls='pair'),
+    return page(request, say('title_pair'), back, Div(side(heads[0], mine), side(heads[1], theirs, report_link(other)), cls='pair'),
                 Div(Div(drawn, facts_table(say, own, facts, heads)), Section(H2(say('verdict'), id='verdict'), *_said(say, sought, other), verdict_form(request, id, sought, other), aria_labelledby='verdict'), cls='split verdict-split'), wide=True)
 
 def _said(say: Words, sought: Sought, other: str) -> list[FT]: # what was said before

@@ -93,13 +93,14 @@ _BOX = dict(
     box_photo=('Photo {n}, upright, {w} by {h}', 'Foto {n}, derecha, {w} por {h}'),
 )
 
-# %% ../nbs/05u_words.ipynb #339bef17
+# %% ../nbs/05u_words.ipynb #4838a9d9
 _RESULTS = dict(
     title_results=('What looks most like it', 'Lo que más se le parece'),
     took=('What we took for the pet', 'Lo que hemos tomado por el animal'),
     took_alt=('Photo {n}: what we took for the pet is bright, all else is pale', 'Foto {n}: lo que hemos tomado por el animal está claro y lo demás, pálido'),
     took_none=('No pet could be told from the background here, so the whole photo was compared. Put a frame around the pet: it helps much.',
                'Aquí no se distinguió ningún animal del fondo y se comparó la foto entera. Pon un marco alrededor del animal: ayuda mucho.'),
+    took_whole=('Nearly the whole photo was taken for the pet. A frame around the animal makes the search better.', 'Se ha tomado casi toda la foto por el animal. Un marco alrededor de él mejora la búsqueda.'),
     took_several=('More than one animal is in this photo. Check that we took the right one.', 'Hay más de un animal en esta foto. Comprueba que hemos tomado el correcto.'),
     took_box=('This is the frame you set.', 'Este es el marco que has puesto.'),
     correct=('Not right? Show us the pet', '¿No es así? Muéstranos el animal'), correct_n=('Correct photo {n}', 'Corregir la foto {n}'),
@@ -115,7 +116,7 @@ _RESULTS = dict(
     you_said=('You said: {said}', 'Has dicho: {said}'), in_order=('Reports, best first', 'Avisos, el mejor primero'),
 )
 
-# %% ../nbs/05u_words.ipynb #6ebd577e
+# %% ../nbs/05u_words.ipynb #7a3acffa
 _LIKENESS = dict(
     very=('Looks very similar', 'Se parece muchísimo'), very_do=('please check the marks', 'comprueba las marcas, por favor'),
     similar=('Looks similar', 'Se parece'), similar_do=('compare with care', 'compara con cuidado'),
@@ -138,8 +139,9 @@ _PAIR = dict(
     same=('Same pet', 'El mismo'), different=('Different pets', 'Distintos'), unsure=('Cannot tell', 'No lo sé'),
     reviewer=('Your name (optional)', 'Tu nombre (opcional)'), reviewer_hint=('Kept with what you say, so that it can be weighed and asked about', 'Se guarda con lo que dices, para poder valorarlo y preguntarte'),
     kept=('Kept: {said}. Thank you.', 'Guardado: {said}. Gracias.'), back_to_list=('Back to the list', 'Volver a la lista'),
-    needs_report=('What is said is kept between two reports, and your photo is none yet. Fill this in, and your photo is added as a report together with what you say.',
-                  'Lo que se dice se guarda entre dos avisos, y tu foto aún no lo es. Rellena esto y tu foto se añade como aviso junto con lo que digas.'),
+    needs_report=('What is said is kept between two reports, and your photo is none yet. It will be added as a report together with what you say.',
+                  'Lo que se dice se guarda entre dos avisos, y tu foto aún no lo es. Se añadirá como aviso junto con lo que digas.'),
+    about_yours=('What the new report says', 'Lo que dirá el nuevo aviso'),
     sign_to_say=('Sign in to keep what you say.', 'Entra para guardar lo que digas.'),
     keys=('Keys: 1 same, 2 different, 3 cannot tell', 'Teclas: 1 el mismo, 2 distintos, 3 no lo sé'), keys_on=('Use these keys', 'Usar estas teclas'),
 )
