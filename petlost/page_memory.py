@@ -30,7 +30,7 @@ def page_copy(
     photo.save(out, 'JPEG', quality=95, subsampling=0)
     return out.getvalue()
 
-# %% ../nbs/05w_page_memory.ipynb #fae6ae2c
+# %% ../nbs/05w_page_memory.ipynb #85968e36
 @dataclass
 class Sought:
     "A search on the page."
@@ -41,6 +41,7 @@ class Sought:
     masks: list[bytes]=field(default_factory=list)      # where it was found, packed; empty until it was looked for
     vectors: dict[str, np.ndarray]=field(default_factory=dict) # float32 [n, dim], by the id of the model
     found: list[list[tuple]]=field(default_factory=list) # for each photo the boxes of the animals in it, the pet first, as we found them
+    proposed: set[int]=field(default_factory=set)       # photos in which animals were looked for, though the model needs none
     shown: dict[str, str]=field(default_factory=dict)   # the reports in the order that the visitor saw them, with the photo that is most alike
     listed: bool=False                                  # is it known to the catalogue that she saw them?
     said: dict[str, str]=field(default_factory=dict)    # her verdicts, by report

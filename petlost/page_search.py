@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['ASKED', 'RADII', 'PALE', 'LINE', 'WHOLE', 'MORE', 'LEAST', 'asked_of', 'seen_at', 'options_of', 'map_block',
            'where_fields', 'species_field', 'photo_fields', 'wanted_field', 'start_page', 'copies_of', 'start',
-           'ask_again', 'find', 'pet_picture', 'jpeg', 'own_photo', 'report_photo', 'taken_section', 'hit_card',
-           'list_words', 'change_form', 'legend', 'results_page', 'results', 'frame_svg', 'box_page', 'box_of', 'box',
-           'map_picture', 'place', 'search_routes']
+           'in_photo', 'ask_again', 'find', 'pet_picture', 'jpeg', 'own_photo', 'report_photo', 'taken_section',
+           'hit_card', 'list_words', 'change_form', 'legend', 'results_page', 'results', 'frame_svg', 'box_page',
+           'box_of', 'propose', 'box', 'map_picture', 'place', 'search_routes']
 
 # %% ../nbs/05x_page_search.ipynb #73a6dab1
 import io, re
@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05x_page_search.ipynb #81451d74
+# %% ../nbs/05x_page_search.ipynb #9791b909
 from .facts import SPECIES, STATUSES, parse_time
 from .http_requests import FORM_KIND, MAX_BODY, MAX_PHOTOS, Refused, kind_of, parse_options, read_form, until_gone
 from .metrics import track_of
@@ -34,7 +34,7 @@ from .page_memory import Sought, looked_at, page_copy, set_box
 from .photo import BadPhoto, open_photo
 from .place_map import HEIGHT, WIDTH, Window, around, map_svg, moved, place_at, window
 from .search import Query, Searcher
-from .segment import Segmentation
+from .segment import Segmentation, get_segmenter
 from .words import Words, facts_words, likeness
 
 # %% ../nbs/05x_page_search.ipynb #2f8a7396
@@ -148,7 +148,18 @@ async def start(
     except Refused as e: return start_page(request, asked, e)
     return RedirectResponse(f'/search/{request.app.state.shelf.put(Sought(copies, asked, boxes=[None] * len(copies)))}', 303)
 
-# %% ../nbs/05x_page_search.ipynb #4a61c9f8
+# %% ../nbs/05x_page_search.ipynb #dc22be98
+def in_photo(
+    copy: bytes,       # from `page_copy`
+    seg: Segmentation, # of it, or of the part in the box, where that is all that a model looks at
+    box: tuple|None,   # left, top, right, bottom
+) -> Segmentation: # of the whole photo
+    "Where the pet is in the photo."
+    if seg.mask.shape == (size := open_photo(copy).size[::-1]): return seg
+    mask = np.zeros(size, bool)
+    mask[box[1]:box[3], box[0]:box[2]] = True
+    return Segmentation(mask, box, 1.)
+
 def _fits(searcher: Searcher, sought: Sought) -> bool: # are the photos known to the models of the catalogue?
     return set(sought.vectors) == set(searcher.catalogue.made_by() or [searcher.model.id])
 
@@ -171,7 +182,7 @@ async def find(
     service, searcher = request.app.state.service, ready(request)
     options = options_of(sought.asked, bool(searcher.catalogue.model.get('calibration')), k) | dict(exclude_reports=[sought.report] if sought.report else [])
     def keep(searcher, query, hits):
-        looked_at(sought, query.segs, query.vectors)
+        looked_at(sought, [in_photo(*each) for each in zip(sought.photos, query.segs, sought.boxes)], query.vectors)
         return searcher, hits
     if not sought.photos and is_address(service.folder): raise Refused(405, 'a search from a report needs a catalogue in a folder, and this one is in Milvus')
     if not sought.photos or await service.run(_fits, searcher, sought): return await service.run(ask_again, searcher, sought, options)
@@ -218,23 +229,24 @@ async def report_photo(
     try: return jpeg(await request.app.state.service.run(searcher.catalogue.thumbnail, asked.get('report', ''), asked.get('name', '')), 'private, max-age=300')
     except ValueError: raise Refused(404, 'there is no such photo') from None
 
-# %% ../nbs/05x_page_search.ipynb #e1f57cd5
+# %% ../nbs/05x_page_search.ipynb #c8c7d99a
 WHOLE = .85 # share of the photo above which a mask has probably taken the ground for the pet
 
-def _taken(say: Words, id: str, n: int, seg: Segmentation, boxed: bool) -> FT: # one photo, with a word of warning
+def _taken(say: Words, id: str, n: int, seg: Segmentation, boxed: bool, all: bool) -> FT: # one photo, with a word of warning; does the model look at all of it?
     whole = seg.mask.mean() > WHOLE
-    warning = say('took_box') if boxed else say('took_none') if 'no_pet' in seg.flags else say('took_several') if seg.others else say('took_whole') if whole else ''
+    warning = say('took_box') if boxed else say('took_all') if all else say('took_none') if 'no_pet' in seg.flags else say('took_several') if seg.others else say('took_whole') if whole else ''
     link = A(say('correct') if not n else say('correct_n', n=n + 1), href=f'/search/{id}/box/{n}')
     return Figure(Img(src=f'/search/{id}/pet/{n}?{hash(seg.box) & 0xffff:x}', alt=say('took_alt', n=n + 1), width=seg.mask.shape[1], height=seg.mask.shape[0]),
-                  Figcaption(*([note(P(warning), kind='' if boxed else 'warn')] if warning else []), P(link)))
+                  Figcaption(*([note(P(warning), kind='' if boxed or all else 'warn')] if warning else []), P(link)))
 
 def taken_section(
     say: Words,
     id: str, # of the search
     sought: Sought,
+    all: bool=False, # does the model compare whole photos?
 ) -> FT:
     "What was taken for the pet, photo by photo."
-    shown = [_taken(say, id, n, seg, bool(box)) for n, (seg, box) in enumerate(zip(sought.segs, sought.boxes))]
+    shown = [_taken(say, id, n, seg, bool(box), all) for n, (seg, box) in enumerate(zip(sought.segs, sought.boxes))]
     return Section(H2(say('took'), id='took'), Div(*shown, cls='taken'), aria_labelledby='took')
 
 # %% ../nbs/05x_page_search.ipynb #e63de4c6
@@ -264,7 +276,7 @@ def list_words(
     if not likely: return note(P(Strong(say('abstains'))), P(say('abstains_more')), kind='warn')
     return note(P(say('one_likely') if likely == 1 else say('some_likely', n=likely)), kind='good')
 
-# %% ../nbs/05x_page_search.ipynb #b8508a8d
+# %% ../nbs/05x_page_search.ipynb #7dd170a5
 MORE = 48 # reports that are shown when more are wanted
 
 def change_form(
@@ -291,7 +303,7 @@ def results_page(
     cards = [hit_card(say, id, hit, place, seen, sought.said.get(hit['report'])) for place, hit in enumerate(hits, 1)]
     longer = [P(A(say('more'), href=f'/search/{id}?more=1', cls='button quiet'), cls='actions')] if len(hits) == 12 else []
     ranked = Section(H2(say('in_order'), id='order'), list_words(say, hits), Ol(*cards, cls='hits', role='list') if cards else '', *longer, legend(say) if cards else '', aria_labelledby='order', cls='ranked')
-    own = [taken_section(say, id, sought)] if sought.photos else []
+    own = [taken_section(say, id, sought, request.app.state.service.searcher.model.segmenter == 'none')] if sought.photos else []
     return page(request, say('title_results'), Div(Div(*own, change_form(request, id, sought), *more, cls='side'), ranked, cls='split'), wide=True)
 
 # %% ../nbs/05x_page_search.ipynb #eed27f9b
@@ -329,21 +341,23 @@ def frame_svg(
     frame = G(Rect(right - left, bottom - top, left, top, cls='frame'), *corners, cls='frame-group', tabindex='0', role='group', aria_label=say('box_frame'), aria_describedby='box-lead')
     return Svg(SvgImage(href=src, width=w, height=h), *rest, frame, viewBox=f'0 0 {w} {h}', cls='boxes', data_w=w, data_h=h)
 
-# %% ../nbs/05x_page_search.ipynb #dd310ac7
+# %% ../nbs/05x_page_search.ipynb #7c07a48a
 def box_page(
     request: Request,
     id: str, n: int, # of the search, of the photo
     sought: Sought,
+    all: bool, # does the model compare whole photos?
 ) -> Response:
     "One photo, and a frame."
     say, size = words_of(request), open_photo(sought.photos[n]).size
     ours, *others = sought.found[n]
-    box, (w, h) = sought.boxes[n] or ours, size
-    which = {'ours': say('box_ours')} | {f'other-{i}': say('box_other', n=i) for i, _ in enumerate(others, 1)} | dict(mine=say('box_mine'))
+    box, (w, h) = sought.boxes[n] or (others[0] if all and others else ours), size
+    first, other = ('box_whole', 'box_animal') if all else ('box_ours', 'box_other')
+    which = {'ours': say(first)} | {f'other-{i}': say(other, n=i) for i, _ in enumerate(others, 1)} | dict(mine=say('box_mine'))
     numbers = [_number(name, say(name), value, most) for name, value, most in zip(('left', 'top', 'right', 'bottom'), box, (w, h, w, h))]
     form = Form(radios(say('box_legend'), 'which', which, 'mine' if sought.boxes[n] else 'ours'), Div(*numbers, cls='numbers'), P(say('pixels', w=w, h=h), cls='dim'),
                 P(Button(say('box_use'), cls='main'), A(say('box_back'), href=f'/search/{id}', cls='button quiet'), cls='actions'), method='post', action=f'/search/{id}/box/{n}', cls='card box-form', data_busy='yes')
-    warning = note(P(say('took_none')), kind='warn') if 'no_pet' in sought.segs[n].flags else ''
+    warning = note(P(say('took_none')), kind='warn') if 'no_pet' in sought.segs[n].flags or all and not others else ''
     picture = Figure(frame_svg(say, f'/search/{id}/photo/{n}', size, box, others), Figcaption(say('box_photo', n=n + 1, w=w, h=h)))
     return page(request, say('title_box'), warning, P(say('box_lead'), id='box-lead'), Div(picture, form, cls='split even'), wide=True)
 
@@ -361,7 +375,18 @@ def box_of(
     if right - left < LEAST or bottom - top < LEAST: raise Refused(400, f'the frame must be at least {LEAST} pixels wide and high, within the photo', 'left')
     return left, top, right, bottom
 
-# %% ../nbs/05x_page_search.ipynb #7ee44574
+# %% ../nbs/05x_page_search.ipynb #e2b19c72
+def propose(
+    sought: Sought,
+    n: int, # which photo, from 0
+):
+    "Look for the animals in a photo, once."
+    if len(sought.found[n]) > 1 or n in sought.proposed: return
+    seg, = get_segmenter()([open_photo(sought.photos[n])])
+    if 'no_pet' not in seg.flags: sought.found[n] += [seg.box, *seg.others]
+    sought.proposed.add(n)
+
+# %% ../nbs/05x_page_search.ipynb #39573422
 async def box(
     request: Request, # id and n in its address
 ) -> Response:
@@ -369,11 +394,12 @@ async def box(
     id, sought = request.path_params['id'], request.app.state.shelf.get(request.path_params['id'])
     n = _nth(request, sought)
     if not sought.masks: await find(request, sought, 1)
-    if request.method != 'POST': return box_page(request, id, n, sought)
+    if all := request.app.state.service.searcher.model.segmenter == 'none': await request.app.state.service.run(propose, sought, n)
+    if request.method != 'POST': return box_page(request, id, n, sought, all)
     set_box(sought, n, box_of(await read_plain(request), open_photo(sought.photos[n]).size, sought.found[n][1:]))
     return RedirectResponse(f'/search/{id}', 303)
 
-# %% ../nbs/05x_page_search.ipynb #d4159808
+# %% ../nbs/05x_page_search.ipynb #4f311b50
 def _window(request: Request) -> tuple[Window, np.ndarray]: # what the address says, and all places
     places, asked = request.app.state.places(ready(request).catalogue), request.query_params
     try: lat, lon, span = (float(asked[name]) for name in ('lat', 'lon', 'span'))
@@ -393,7 +419,7 @@ async def map_picture(
     policy = {'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'", 'Cache-Control': 'private, max-age=60'}
     return Response(map_svg(seen, places, _marked(request)), media_type='image/svg+xml', headers=HEADERS | policy)
 
-# %% ../nbs/05x_page_search.ipynb #6139c1ae
+# %% ../nbs/05x_page_search.ipynb #0af45aa4
 _BACK = re.compile(r'/|/add|/search/[\w-]{22}')
 
 def _clicked(asked, seen: Window) -> tuple[float, float]|None: # where on the map, or its middle
@@ -417,7 +443,7 @@ async def place(
     chosen = note(P(say('chosen_place', place=text)), P(A(say('use_place'), href=f'{back}?' + urlencode(dict(near=text)), cls='button')), kind='good') if near else ''
     return page(request, say('title_map'), P(say('map_lead')), chosen, Form(*hidden, picture, Div(*ways, cls='ways'), method='get', action='/place', cls='place'))
 
-# %% ../nbs/05x_page_search.ipynb #f286cf1c
+# %% ../nbs/05x_page_search.ipynb #89213177
 def search_routes() -> list[Route]: # for people, so programs are not told of them
     "The addresses of this notebook."
     both = ('/', start), ('/search/{id}', results), ('/search/{id}/box/{n:int}', box)

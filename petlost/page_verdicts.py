@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05y_page_verdicts.ipynb #6f977252
+# %% ../nbs/05y_page_verdicts.ipynb #c0bc9eb0
 from .explain import draw_explanation, explain_pair
 from .facts import haversine_km
 from .http_requests import Refused, parse_options
@@ -27,11 +27,11 @@ from .page_reports import add_new, report_fields, report_of
 from .page_search import find, jpeg, seen_at
 from .photo import open_photo
 from .search import Searcher
-from .segment import Segmentation
+from .segment import Segmentation, get_segmenter
 from .verdicts import SAID
 from .words import Words, day_words, distance_words
 
-# %% ../nbs/05y_page_verdicts.ipynb #aec87f5c
+# %% ../nbs/05y_page_verdicts.ipynb #a130ca6d
 def agreement(
     searcher: Searcher,
     first: bytes,  # a photo
@@ -40,14 +40,15 @@ def agreement(
 ) -> bytes: # JPEG, both side by side
     "What agrees between two pets, drawn."
     a, b = open_photo(first), open_photo(second)
-    segs = seg or searcher.find_pet(a), searcher.find_pet(b)
+    look = get_segmenter() if searcher.model.segmenter == 'none' else searcher.segmenter
+    segs = seg or look([a])[0], look([b])[0]
     drawn = draw_explanation(a, b, explain_pair(a, segs[0], b, segs[1], searcher.model), 400)
     drawn.save(out := io.BytesIO(), 'JPEG', quality=88)
     return out.getvalue()
 
-# %% ../nbs/05y_page_verdicts.ipynb #96e9671e
+# %% ../nbs/05y_page_verdicts.ipynb #34400cc4
 def _own(searcher: Searcher, sought: Sought) -> tuple[bytes, Segmentation|None]: # the photo that is looked for, and where the pet is in it
-    if sought.photos: return sought.photos[0], sought.segs[0] if sought.masks else None
+    if sought.photos: return sought.photos[0], sought.segs[0] if sought.masks and (sought.boxes[0] or searcher.model.segmenter != 'none') else None
     photo = searcher.catalogue.photos(sought.report)[0]
     return searcher.catalogue.thumbnail(sought.report, photo.name), None
 

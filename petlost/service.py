@@ -149,8 +149,7 @@ def one_photo(self: OneSearch,
         if 'wait' not in self.track.seconds: self.spent('wait', time.perf_counter() - self.begun)
         data = b''.join(self.photos[i:i + 1])
         picture = self.stage('decode', open_photo, data, name=f'photo {i + 1} of {len(self.vectors)}')
-        seg = self.stage('segment', self.searcher.find_pet, picture, self.boxes[i])
-        self.looked[i] = picture, seg
+        picture, seg = self.looked[i] = self.stage('segment', self.searcher.find_pet, picture, self.boxes[i])
         self.vectors[i] = self.stage('embed', self.searcher.vectors, [picture], [seg])
         with self.lock: self.left -= 1; last = not self.left
         if last: self.answer.set_result(self.rank())

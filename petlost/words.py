@@ -71,7 +71,7 @@ _START = dict(
     no_photo=('Choose a photo first.', 'Elige primero una foto.'),
 )
 
-# %% ../nbs/05u_words.ipynb #8f66ff10
+# %% ../nbs/05u_words.ipynb #8f91caf3
 _MAP = dict(
     title_map=('Choose a place', 'Elige un lugar'),
     map_lead=('Each dot is a report. Click where the pet was seen, or move the map and take its middle.', 'Cada punto es un aviso. Haz clic donde se vio al animal, o mueve el mapa y toma el centro.'),
@@ -86,20 +86,22 @@ _BOX = dict(
     title_box=('Which animal do you mean?', '¿A qué animal te refieres?'),
     box_lead=('Put the frame around the pet. Drag it or its corners; with the keyboard, move it with the arrow keys and size it with Shift and the arrow keys. Or type its edges.',
               'Pon el marco alrededor del animal. Arrástralo, o arrastra sus esquinas; con el teclado, muévelo con las flechas y cambia su tamaño con Mayúsculas y las flechas. O escribe sus bordes.'),
+    box_whole=('The whole photo', 'La foto entera'), box_animal=('The animal we see, number {n}', 'El animal que vemos, número {n}'),
     box_ours=('The pet we found', 'El animal que encontramos'), box_other=('Another animal, number {n}', 'Otro animal, número {n}'), box_mine=('The frame I set below', 'El marco que pongo abajo'),
     box_frame=('Frame around the pet', 'Marco alrededor del animal'), box_legend=('Which one?', '¿Cuál?'),
     left=('Left', 'Izquierda'), top=('Top', 'Arriba'), right=('Right', 'Derecha'), bottom=('Bottom', 'Abajo'), pixels=('in pixels of {w} by {h}', 'en píxeles, de {w} por {h}'),
     box_use=('Search with this', 'Buscar con esto'), box_back=('Back without a change', 'Volver sin cambios'),
-    box_photo=('Photo {n}, upright, {w} by {h}', 'Foto {n}, derecha, {w} por {h}'),
+    box_photo=('Photo {n}, upright, {w} by {h}', 'Foto {n}, enderezada, {w} por {h}'),
 )
 
-# %% ../nbs/05u_words.ipynb #4838a9d9
+# %% ../nbs/05u_words.ipynb #dadacc9f
 _RESULTS = dict(
     title_results=('What looks most like it', 'Lo que más se le parece'),
     took=('What we took for the pet', 'Lo que hemos tomado por el animal'),
     took_alt=('Photo {n}: what we took for the pet is bright, all else is pale', 'Foto {n}: lo que hemos tomado por el animal está claro y lo demás, pálido'),
     took_none=('No pet could be told from the background here, so the whole photo was compared. Put a frame around the pet: it helps much.',
                'Aquí no se distinguió ningún animal del fondo y se comparó la foto entera. Pon un marco alrededor del animal: ayuda mucho.'),
+    took_all=('The model of this catalogue compares whole photos. Where there is much else in yours, put a frame around the pet.', 'El modelo de este catálogo compara fotos enteras. Si en la tuya hay mucho más, pon un marco alrededor del animal.'),
     took_whole=('Nearly the whole photo was taken for the pet. A frame around the animal makes the search better.', 'Se ha tomado casi toda la foto por el animal. Un marco alrededor de él mejora la búsqueda.'),
     took_several=('More than one animal is in this photo. Check that we took the right one.', 'Hay más de un animal en esta foto. Comprueba que hemos tomado el correcto.'),
     took_box=('This is the frame you set.', 'Este es el marco que has puesto.'),
@@ -116,12 +118,12 @@ _RESULTS = dict(
     you_said=('You said: {said}', 'Has dicho: {said}'), in_order=('Reports, best first', 'Avisos, el mejor primero'),
 )
 
-# %% ../nbs/05u_words.ipynb #7a3acffa
+# %% ../nbs/05u_words.ipynb #0e602684
 _LIKENESS = dict(
     very=('Looks very similar', 'Se parece muchísimo'), very_do=('please check the marks', 'comprueba las marcas, por favor'),
     similar=('Looks similar', 'Se parece'), similar_do=('compare with care', 'compara con cuidado'),
-    some=('Somewhat similar', 'Se parece algo'), some_do=('probably another pet', 'probablemente sea otro animal'),
-    little=('Hardly similar', 'Apenas se parece'), little_do=('almost surely another pet', 'casi seguro que es otro animal'),
+    some=('Somewhat similar', 'Se parece algo'), some_do=('could still be it', 'aún podría serlo'),
+    little=('Hardly similar', 'Apenas se parece'), little_do=('probably another pet', 'probablemente sea otro animal'),
     unknown=('In order of likeness', 'Por orden de parecido'), unknown_do=('this model cannot say how sure it is', 'este modelo no sabe decir cuánto de seguro está'),
     legend=('What the words mean', 'Qué significan las palabras'),
     legend_text=('“Very similar”: of ten such pairs nine or more were one pet when the model was tested. “Similar”: enough to look closely; such a pair came up for one in twenty pets that were not there at all. The rest is below that. No photo proves anything: marks, chip and owner do.',
