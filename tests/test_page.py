@@ -52,7 +52,7 @@ def query(drawn): return read_photos(drawn).photos[0]
 
 @pytest.fixture(scope='module')
 def url(folder):
-    with serving(folder, env=dict(PETLOST_TOKEN=TOKEN), limit=60) as (process, url):
+    with serving(folder, env=dict(PETLOST_TOKEN=TOKEN), limit=120) as (process, url):
         yield url
         assert process.poll() is None, 'the server died on the way'
         assert '"fault"' not in process.logged() and TOKEN not in process.logged(), process.logged()
@@ -64,7 +64,7 @@ def visit(browser, url, request):
     windows, asked, faults = [], [], []
     def visit(url=url, **options):
         context = browser.new_context(base_url=url, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(90_000)
         context.on('request', lambda r: asked.append(r.url))
         context.on('weberror', lambda e: faults.append(str(e.error)))
         context.on('console', lambda m: faults.append(m.text) if m.type == 'error' and 'Failed to load resource' not in m.text else None)
@@ -226,7 +226,7 @@ def test_the_queue_is_answered_with_three_keys(visit, picture, folder):
 # What the pet is, and where
 
 def test_a_phone_photo_of_12_megapixels_stands_upright(visit, picture, tmp_path, browser):
-    drawing = draw(random_pet(3), random_shot(8), (900, 1200))
+    drawing = draw(random_pet(3), random_shot(3), (900, 1200))
     upright, true = drawing.photo.resize((3000, 4000)), Image.fromarray(drawing.mask).getbbox()
     exif = Image.Exif()
     exif[0x0112], exif[0x8825] = 6, {1: 'N', 2: (51., 13., 7.), 3: 'E', 4: (4., 24., 9.)}
@@ -247,7 +247,7 @@ def test_a_phone_photo_of_12_megapixels_stands_upright(visit, picture, tmp_path,
         left, top, right, bottom = (f(a, b) for f, a, b in zip((max, max, min, min), box, want))
         both = max(0, right - left) * max(0, bottom - top)
         area = sum((c - a) * (d - b) for a, b, c, d in (box, want)) - both
-        assert both / area > .6, (box, want)
+        assert both / area > .9, (box, want)
         picture(page, f'box-{"with" if script else "without"}-script')
         src = page.get_attribute('svg.boxes image', 'href')
         kept = Image.open(io.BytesIO(page.context.request.get(src).body()))
@@ -384,10 +384,10 @@ def test_what_has_gone_is_said(visit, picture):
 
 def test_a_slow_server_says_that_it_works_and_one_that_is_full_asks_again(visit, pictures, folder, query):
     body, stop = [('photo', (f'{i}.jpg', query.path.read_bytes(), 'image/jpeg')) for i in range(8)], threading.Event()
-    with serving(folder, workers=1, queue=31, limit=60) as (_, url):
+    with serving(folder, workers=1, queue=31, limit=120) as (_, url):
         def flood():
             while not stop.is_set(): HTTP.post(url + 'invocations', files=body)
-        def room(): return int(float(re.search(r'petlost_room (\S+)', HTTP.get(url + 'metrics').text)[1]))
+        def room(): return int(float(re.search(r'^petlost_room (\S+)', HTTP.get(url + 'metrics').text, re.M)[1]))
         floods, page = [threading.Thread(target=flood) for _ in range(7)], visit(url)
         try:
             page.goto('/')
@@ -399,13 +399,13 @@ def test_a_slow_server_says_that_it_works_and_one_that_is_full_asks_again(visit,
             page.click('button.main', no_wait_after=True)
             page.wait_for_timeout(300)
             page.screenshot(path=pictures / 'slow-server.png')
-            page.wait_for_url('**/search/*', timeout=60_000)
+            page.wait_for_url('**/search/*', timeout=120_000)
             assert 'Working' in page.evaluate('() => sessionStorage.said') and shown(page)[0] == query.report
             for thread in floods[3:]: thread.start()
             for _ in range(60):
                 while room() > 0: time.sleep(.01)
                 page.set_input_files('#photo', query.path) if page.url == url else page.goto('/')
-                if page.locator('.previews img').count(): page.click('button.main'); page.wait_for_url('**/search/*', timeout=60_000)
+                if page.locator('.previews img').count(): page.click('button.main'); page.wait_for_url('**/search/*', timeout=120_000)
                 if 'Much to do' in page.inner_text('h1'): break
             assert 'Much to do just now' in page.inner_text('h1') and 'tries again in' in page.inner_text('.note') and page.locator('text=Try again').count()
             page.screenshot(path=pictures / 'full-server.png')
@@ -413,7 +413,7 @@ def test_a_slow_server_says_that_it_works_and_one_that_is_full_asks_again(visit,
             stop.set()
             for thread in floods:
                 if thread.ident: thread.join()
-        page.wait_for_selector('.hits', timeout=70_000)  # by itself
+        page.wait_for_selector('.hits', timeout=120_000)  # by itself
         assert shown(page)[0] == query.report
 
 
