@@ -60,18 +60,18 @@ async def signout(
     answer.delete_cookie('petlost', httponly=True, samesite='strict')
     return answer
 
-# %% ../nbs/05y_page_reports.ipynb #b4123809
+# %% ../nbs/05y_page_reports.ipynb #8c2a0bf5
 def new_name() -> str: # such as 'web-2026-03-04-3f9a1c'
     "A name for a report."
     return f'web-{datetime.now(timezone.utc):%Y-%m-%d}-{secrets.token_hex(3)}'
 
 def report_of(
-    fields: dict, # of a form: id, species, status, near, seen, zone
+    fields: dict, # of a form: id, species, status, near, seen, zone, tags
 ) -> Report:
     "The report that was typed; raises `Refused` 400 naming the field at fault."
     near, seen = parse_options(dict(near=fields.get('near', '')))['near'], seen_at(fields)
     place = dict(lat=repr(near[0]), lon=repr(near[1])) if near else {}
-    return parse_report(dict(id=fields.get('id', ''), species=fields.get('species', ''), status=fields.get('status', ''), seen_at=seen or '') | place, True)
+    return parse_report(dict(id=fields.get('id', ''), species=fields.get('species', ''), status=fields.get('status', ''), seen_at=seen or '', tags=fields.get('tags', '')) | place, True)
 
 # %% ../nbs/05y_page_reports.ipynb #9d44634c
 def ask_standing(
@@ -93,7 +93,7 @@ def add_new(
     ask_standing(service.folder)
     return did
 
-# %% ../nbs/05y_page_reports.ipynb #dbe085a4
+# %% ../nbs/05y_page_reports.ipynb #a8017827
 def report_fields(
     request: Request,
     fields: dict,  # what was said before
@@ -102,8 +102,9 @@ def report_fields(
     "What is asked about a report, beside its photos."
     say = words_of(request)
     status = radios(say('status'), 'status', {'lost': say('lost'), 'found': say('found'), '': say('not_said')}, fields.get('status', ''))
+    tags = row(say('tags'), Input(name='tags', id='tags', value=fields.get('tags', ''), maxlength=300), say('tags_hint'))
     name = row(say('id'), Input(name='id', id='id', value=fields.get('id') or new_name(), required=True, maxlength=200), say('id_hint'))
-    return [status, species_field(say, fields.get('species', '')), *where_fields(request, fields, back, radius=False), name]
+    return [status, species_field(say, fields.get('species', '')), *where_fields(request, fields, back, radius=False), tags, name]
 
 def add_page(
     request: Request,
@@ -139,7 +140,7 @@ async def add(
     except Refused as e: return add_page(request, fields, e)
     return RedirectResponse(report_link(did['report']['id']) + '?' + urlencode(dict(told=request.app.state.shelf.put(Told(did)))), 303)
 
-# %% ../nbs/05y_page_reports.ipynb #6aa4aa5d
+# %% ../nbs/05y_page_reports.ipynb #c672e80b
 def facts_list(
     say: Words,
     facts: dict, # from `report_facts`
@@ -147,7 +148,7 @@ def facts_list(
     "What is known of a report."
     place = f'{facts["lat"]:.4f}, {facts["lon"]:.4f}' if facts['lat'] is not None else say('not_said')
     pairs = [(say('species'), say(facts['species'] or 'not_said')), (say('status'), say(facts['status'] or 'not_said')), (say('place'), place),
-             (say('when'), day_words(say, facts['seen_at']) if facts['seen_at'] else say('not_said'))]
+             (say('when'), day_words(say, facts['seen_at']) if facts['seen_at'] else say('not_said')), *([(say('tags'), ', '.join(facts['tags']))] if facts['tags'] else [])]
     return Dl(*[Div(Dt(name), Dd(value)) for name, value in pairs], cls='facts')
 
 def look_from(

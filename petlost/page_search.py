@@ -188,7 +188,7 @@ async def find(
     if not sought.photos or await service.run(_fits, searcher, sought): return await service.run(ask_again, searcher, sought, options)
     return await service.search(sought.photos, options, track_of(request), until_gone(request), keep, sought.boxes)
 
-# %% ../nbs/05x_page_search.ipynb #d3381465
+# %% ../nbs/05x_page_search.ipynb #c661b974
 PALE, LINE = 236, (232, 113, 10) # the grey that all else fades to; the colour of the outline
 
 def pet_picture(
@@ -200,7 +200,7 @@ def pet_picture(
     strength = np.where(seg.mask, 1., .28)[..., None]
     shown = np.ascontiguousarray(photo * strength + PALE * (1 - strength), np.uint8)
     around, _ = cv2.findContours(seg.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if 'no_pet' not in seg.flags: cv2.drawContours(shown, around, -1, LINE, 2, cv2.LINE_AA)
+    if 'no_pet' not in seg.flags and not seg.mask.all(): cv2.drawContours(shown, around, -1, LINE, 2, cv2.LINE_AA)
     Image.fromarray(shown).save(out := io.BytesIO(), 'JPEG', quality=88)
     return out.getvalue()
 

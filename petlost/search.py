@@ -152,8 +152,8 @@ def vectors(self: Searcher,
 def search(self: Searcher,
     query: Query|Sequence[Image.Image], # a query, or photos of one pet
     k: int=10,                          # most reports to return
-    **filters, # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
-) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence
+    **filters, # species, status, near, within_km, since, until, seen, weigh, tags as `Catalogue.search` takes them
+) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence, tags
     "The reports that look most like the query."
     if not isinstance(query, Query): query = self.query(query)
     return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]

@@ -31,11 +31,12 @@ _FRAME = dict(
     still=('Still working. There is much to do just now; please leave this page open.', 'Sigue trabajando. Ahora hay mucho que hacer; deja esta página abierta, por favor.'),
 )
 
-# %% ../nbs/05u_words.ipynb #f998526c
+# %% ../nbs/05u_words.ipynb #b1d4ded6
 _FACTS = dict(
     dog=('dog', 'perro'), cat=('cat', 'gato'), rabbit=('rabbit', 'conejo'), bird=('bird', 'ave'), other=('other animal', 'otro animal'),
     pet=('pet', 'animal'),
     lost=('lost', 'perdido'), found=('found', 'encontrado'),
+    tags=('Marks, in a few words', 'Señas, en pocas palabras'), tags_hint=('With semicolons between them, such as: white paw; red collar', 'Con punto y coma entre ellas, por ejemplo: pata blanca; collar rojo'),
     species=('Species', 'Especie'), any_species=('any or not sure', 'cualquiera o no lo sé'),
     status=('Lost or found', 'Perdido o encontrado'),
     not_said=('not said', 'no se sabe'),
