@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['POLICY', 'HEADERS', 'MAX_FORM', 'static_file', 'static', 'words_of', 'own_path', 'switch_language', 'cookie_of',
-           'signed_in', 'check_writer', 'may_say', 'check_origin', 'read_plain', 'ready', 'page', 'row', 'choice',
-           'radios', 'note', 'folded', 'report_link', 'photo_link', 'wants_page', 'refused_words', 'refused_page']
+           'signed_in', 'check_writer', 'may_say', 'check_origin', 'read_plain', 'ready', 'only_folder', 'page', 'row',
+           'choice', 'radios', 'note', 'folded', 'report_link', 'photo_link', 'wants_page', 'refused_words',
+           'refused_page']
 
 # %% ../nbs/05w_page_frame.ipynb #6459717e
 import hashlib, hmac, secrets
@@ -21,9 +22,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-# %% ../nbs/05w_page_frame.ipynb #b95f6af2
+# %% ../nbs/05w_page_frame.ipynb #9f957e46
 from .http_requests import MAX_BODY, Limited, Refused
 from .http_writes import check_writable
+from .milvus_rows import is_address
 from .photo import one_line
 from .words import LANGUAGES, WORDS, Words, choose_language
 
@@ -127,7 +129,14 @@ def ready(
     if service.reason: raise HTTPException(503, service.reason, {'Retry-After': '5'})
     return service.searcher
 
-# %% ../nbs/05w_page_frame.ipynb #e193c78a
+# %% ../nbs/05w_page_frame.ipynb #7454f41d
+def only_folder(
+    request: Request,
+):
+    "Raises `Refused` 405 for what a catalogue in Milvus does not do."
+    if is_address(request.app.state.service.folder): raise Refused(405, 'this needs a catalogue in a folder, and this one is in Milvus')
+
+# %% ../nbs/05w_page_frame.ipynb #5e0b654a
 _PLACES = (('/', 'nav_search'), ('/add', 'nav_add'), ('/standing', 'nav_standing'), ('/review', 'nav_review'))
 
 def _around(request: Request, say: Words) -> FT:
@@ -140,7 +149,7 @@ def _around(request: Request, say: Words) -> FT:
     elif request.app.state.writes.token is not None: spoken.append(A(say('nav_signin'), href='/signin?' + urlencode(dict(back=back))))
     return Header(A(Span(cls='mark', aria_hidden='true'), 'petlost', href='/', cls='brand'), Nav(Ul(*links), aria_label=say('nav')), Div(*spoken, cls='aside'), cls='top')
 
-# %% ../nbs/05w_page_frame.ipynb #70a19ffd
+# %% ../nbs/05w_page_frame.ipynb #0177cc49
 def page(
     request: Request,
     title: str,     # of the page and its first heading
@@ -157,7 +166,7 @@ def page(
                 Footer(P(say('privacy')), P(say('footer'))), Div(P(say('working')), P(say('still'), hidden=True), id='busy', role='status', aria_live='polite', hidden=True))
     return HTMLResponse('<!doctype html>\n' + to_xml(Html(head, body, lang=say.language), indent=False), status, HEADERS | {'Vary': 'Accept-Language, Cookie'} | (headers or {}))
 
-# %% ../nbs/05w_page_frame.ipynb #41e7ede5
+# %% ../nbs/05w_page_frame.ipynb #554e07c0
 def row(
     label: str,
     control: FT,  # with an id
@@ -187,7 +196,7 @@ def radios(
     "A list of which one is chosen."
     return Fieldset(Legend(legend), *[Label(Input(type='radio', name=name, value=value, checked=value == chosen), Span(text), cls='radio') for value, text in options.items()], *more)
 
-# %% ../nbs/05w_page_frame.ipynb #cd5826f9
+# %% ../nbs/05w_page_frame.ipynb #2ea09bbe
 def note(
     *content,
     kind: str='', # '', 'good', 'bad'
@@ -206,7 +215,7 @@ def folded(
 def report_link(id: str) -> str: return f'/report/{quote(id)}' # where a report is shown
 def photo_link(id: str, name: str) -> str: return '/photo?' + urlencode(dict(report=id, name=name)) # where a photo of it is
 
-# %% ../nbs/05w_page_frame.ipynb #7f313487
+# %% ../nbs/05w_page_frame.ipynb #441c1f69
 def wants_page(
     request: Request,
 ) -> bool:

@@ -19,14 +19,14 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05y_page_reports.ipynb #ae7b20e6
+# %% ../nbs/05y_page_reports.ipynb #ad854ab9
 import petlost.watch
 from .database import CatalogueError
 from .facts import STATUSES, Report
 from .http_requests import FORM_KIND, Refused, kind_of, parse_options, read_form
 from .http_writes import parse_report, put_report, report_facts
 from .index import Catalogue
-from .page_frame import check_origin, check_writer, cookie_of, note, own_path, page, photo_link, radios, read_plain, ready, refused_words, report_link, row, signed_in, words_of
+from .page_frame import check_origin, check_writer, cookie_of, note, only_folder, own_path, page, photo_link, radios, read_plain, ready, refused_words, report_link, row, signed_in, words_of
 from .page_memory import Sought
 from .page_search import asked_of, photo_fields, seen_at, species_field, where_fields
 from .words import Words, day_words, facts_words
@@ -140,7 +140,7 @@ async def add(
     except Refused as e: return add_page(request, fields, e)
     return RedirectResponse(report_link(did['report']['id']) + '?' + urlencode(dict(told=request.app.state.shelf.put(Told(did)))), 303)
 
-# %% ../nbs/05y_page_reports.ipynb #c672e80b
+# %% ../nbs/05y_page_reports.ipynb #e43e8e75
 def facts_list(
     say: Words,
     facts: dict, # from `report_facts`
@@ -160,11 +160,13 @@ def look_from(
     other = {'lost': 'found', 'found': 'lost'}.get(facts['status'], '')
     return Sought([], asked_of(dict(species=facts['species'] or '', status=other) | near | seen), report=facts['id'])
 
+# %% ../nbs/05y_page_reports.ipynb #b8b89521
 async def report(
     request: Request, # id in its address
 ) -> Response:
     "A report; after a POST, the search from it. Raises `Refused` 404."
     searcher, say, id = ready(request), words_of(request), request.path_params['id']
+    only_folder(request)
     facts = await request.app.state.service.run(report_facts, searcher.catalogue, id)
     if request.method == 'POST':
         check_origin(request)
@@ -179,7 +181,7 @@ def _told(request: Request, say: Words) -> list[FT]: # what was just done
     others = [P(say('shown_by'), ': ', *[A(id, href=report_link(id)) for id in did['shown_by']])] if did['shown_by'] else []
     return [note(P(say('added', report=did['report']['id'], n=did['added'])), *others, kind='good')]
 
-# %% ../nbs/05y_page_reports.ipynb #91c71048
+# %% ../nbs/05y_page_reports.ipynb #38482bfc
 def report_routes() -> list[Route]: # for people
     "The addresses of this notebook."
     both = ('/signin', signin), ('/add', add), ('/report/{id:path}', report)

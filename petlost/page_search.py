@@ -24,12 +24,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05x_page_search.ipynb #9791b909
+# %% ../nbs/05x_page_search.ipynb #22632501
 from .facts import SPECIES, STATUSES, parse_time
 from .http_requests import FORM_KIND, MAX_BODY, MAX_PHOTOS, Refused, kind_of, parse_options, read_form, until_gone
 from .metrics import track_of
-from .milvus_rows import is_address
-from .page_frame import HEADERS, check_origin, choice, folded, note, page, photo_link, radios, read_plain, ready, refused_words, row, words_of
+from .page_frame import HEADERS, check_origin, choice, folded, note, only_folder, page, photo_link, radios, read_plain, ready, refused_words, row, words_of
 from .page_memory import Sought, looked_at, page_copy, set_box
 from .photo import BadPhoto, open_photo
 from .place_map import HEIGHT, WIDTH, Window, around, map_svg, moved, place_at, window
@@ -63,7 +62,7 @@ def options_of(
     found = parse_options({name: asked.get(name, '') for name in ASKED[:4]} | dict(k=str(k), seen=seen or ''))
     return found | dict(weigh=calibrated and bool(found['near'] or seen))
 
-# %% ../nbs/05x_page_search.ipynb #a56c7d21
+# %% ../nbs/05x_page_search.ipynb #9f80d9d0
 def map_block(
     say: Words,
     seen: Window, # where it begins
@@ -81,8 +80,7 @@ def where_fields(
     radius: bool=True, # ask how far away to look?
 ) -> list[FT]:
     "Fields for place and time."
-    say, searcher = words_of(request), request.app.state.service.searcher
-    seen = around(request.app.state.places(searcher.catalogue)) if searcher else around(np.zeros((0, 2)))
+    say, seen = words_of(request), around(request.app.state.places.last)
     kms = {'': say('anywhere')} | {str(km): say('km', km=km) for km in RADII}
     link = A(say('on_map'), href='/place?' + urlencode(dict(back=back)), cls='open-map')
     place = row(say('place'), Input(name='near', id='near', value=asked.get('near', ''), inputmode='text', autocomplete='off', maxlength=60), say('place_hint'), link, map_block(say, seen, '/map.svg'))
@@ -108,22 +106,23 @@ def photo_fields(
 
 def wanted_field(say: Words, chosen: str) -> FT: return radios(say('wanted_legend'), 'status', {'lost': say('i_found'), 'found': say('i_lost'), '': say('all_of_them')}, chosen) # among which reports to look
 
-# %% ../nbs/05x_page_search.ipynb #ae45a6b7
+# %% ../nbs/05x_page_search.ipynb #2e5c419a
 def start_page(
     request: Request,
     asked: dict,                 # what was said before
+    there: dict,                 # how many reports and photos there are, where that is known
     refused: HTTPException|None=None, # what was wrong with it
 ) -> Response:
     "The form."
-    say, searcher = words_of(request), request.app.state.service.searcher
-    counted = P(say('about_catalogue', **{name: f'{n:,}' for name, n in searcher.catalogue.count().items()}), cls='dim') if searcher else ''
+    say = words_of(request)
+    counted = P(say('about_catalogue', **{name: f'{n:,}' for name, n in there.items()}), cls='dim') if there else ''
     wrong = note(P(Strong(refused_words(say, refused)[0])), P(refused_words(say, refused)[1]), Small(refused.detail, lang='en'), kind='bad') if refused else ''
     form = Form(photo_fields(say), wanted_field(say, asked.get('status', '')), species_field(say, asked.get('species', '')),
                 folded(say('more_legend'), *where_fields(request, asked), open=bool(asked.keys() - {'species', 'status', 'zone'})), Button(say('search'), cls='main'),
                 method='post', action='/', enctype='multipart/form-data', cls='card start', data_busy='yes', data_photos='needed')
     return page(request, say('title_start'), P(say('start_lead'), cls='lead'), counted, wrong, form, status=refused.status_code if refused else 200)
 
-# %% ../nbs/05x_page_search.ipynb #019a711e
+# %% ../nbs/05x_page_search.ipynb #93673d5d
 def copies_of(
     photos: list[bytes], # as they were uploaded
 ) -> list[bytes]: # as the page keeps them
@@ -135,20 +134,21 @@ async def start(
     request: Request,
 ) -> Response:
     "The form; after a POST, on to the list."
-    if request.method != 'POST': return start_page(request, asked_of(dict(request.query_params)))
+    service, asked = request.app.state.service, {}
+    there = await service.run(service.searcher.catalogue.count) if service.searcher else {}
+    if request.method != 'POST': return start_page(request, asked_of(dict(request.query_params)), there)
     check_origin(request)
     ready(request)
-    asked = {}
     try:
         photos, fields = await read_form(request) if kind_of(request) == FORM_KIND else ([], {})
         asked = asked_of(fields)
         options_of(asked, True)
         if not photos: raise Refused(400, 'choose a photo first', 'photo')
-        copies = await request.app.state.service.run(copies_of, photos)
-    except Refused as e: return start_page(request, asked, e)
+        copies = await service.run(copies_of, photos)
+    except Refused as e: return start_page(request, asked, there, e)
     return RedirectResponse(f'/search/{request.app.state.shelf.put(Sought(copies, asked, boxes=[None] * len(copies)))}', 303)
 
-# %% ../nbs/05x_page_search.ipynb #dc22be98
+# %% ../nbs/05x_page_search.ipynb #7199824f
 def in_photo(
     copy: bytes,       # from `page_copy`
     seg: Segmentation, # of it, or of the part in the box, where that is all that a model looks at
@@ -160,6 +160,7 @@ def in_photo(
     mask[box[1]:box[3], box[0]:box[2]] = True
     return Segmentation(mask, box, 1.)
 
+# %% ../nbs/05x_page_search.ipynb #b148405b
 def _fits(searcher: Searcher, sought: Sought) -> bool: # are the photos known to the models of the catalogue?
     return set(sought.vectors) == set(searcher.catalogue.made_by() or [searcher.model.id])
 
@@ -184,11 +185,11 @@ async def find(
     def keep(searcher, query, hits):
         looked_at(sought, [in_photo(*each) for each in zip(sought.photos, query.segs, sought.boxes)], query.vectors)
         return searcher, hits
-    if not sought.photos and is_address(service.folder): raise Refused(405, 'a search from a report needs a catalogue in a folder, and this one is in Milvus')
+    if not sought.photos: only_folder(request)
     if not sought.photos or await service.run(_fits, searcher, sought): return await service.run(ask_again, searcher, sought, options)
     return await service.search(sought.photos, options, track_of(request), until_gone(request), keep, sought.boxes)
 
-# %% ../nbs/05x_page_search.ipynb #c661b974
+# %% ../nbs/05x_page_search.ipynb #bec58bcf
 PALE, LINE = 236, (232, 113, 10) # the grey that all else fades to; the colour of the outline
 
 def pet_picture(
@@ -204,7 +205,7 @@ def pet_picture(
     Image.fromarray(shown).save(out := io.BytesIO(), 'JPEG', quality=88)
     return out.getvalue()
 
-# %% ../nbs/05x_page_search.ipynb #994e11d9
+# %% ../nbs/05x_page_search.ipynb #de2061f6
 def jpeg(data: bytes, age: str='no-store') -> Response: return Response(data, media_type='image/jpeg', headers=HEADERS | {'Cache-Control': age}) # a picture
 
 def _nth(request: Request, sought: Sought) -> int: # which photo, from the address
@@ -229,7 +230,7 @@ async def report_photo(
     try: return jpeg(await request.app.state.service.run(searcher.catalogue.thumbnail, asked.get('report', ''), asked.get('name', '')), 'private, max-age=300')
     except ValueError: raise Refused(404, 'there is no such photo') from None
 
-# %% ../nbs/05x_page_search.ipynb #c8c7d99a
+# %% ../nbs/05x_page_search.ipynb #fc09ec72
 WHOLE = .85 # share of the photo above which a mask has probably taken the ground for the pet
 
 def _taken(say: Words, id: str, n: int, seg: Segmentation, boxed: bool, all: bool) -> FT: # one photo, with a word of warning; does the model look at all of it?
@@ -249,7 +250,7 @@ def taken_section(
     shown = [_taken(say, id, n, seg, bool(box), all) for n, (seg, box) in enumerate(zip(sought.segs, sought.boxes))]
     return Section(H2(say('took'), id='took'), Div(*shown, cls='taken'), aria_labelledby='took')
 
-# %% ../nbs/05x_page_search.ipynb #e63de4c6
+# %% ../nbs/05x_page_search.ipynb #075803cd
 def hit_card(
     say: Words,
     id: str,   # of the search
@@ -276,7 +277,7 @@ def list_words(
     if not likely: return note(P(Strong(say('abstains'))), P(say('abstains_more')), kind='warn')
     return note(P(say('one_likely') if likely == 1 else say('some_likely', n=likely)), kind='good')
 
-# %% ../nbs/05x_page_search.ipynb #7dd170a5
+# %% ../nbs/05x_page_search.ipynb #f4bec384
 MORE = 48 # reports that are shown when more are wanted
 
 def change_form(
@@ -306,7 +307,7 @@ def results_page(
     own = [taken_section(say, id, sought, request.app.state.service.searcher.model.segmenter == 'none')] if sought.photos else []
     return page(request, say('title_results'), Div(Div(*own, change_form(request, id, sought), *more, cls='side'), ranked, cls='split'), wide=True)
 
-# %% ../nbs/05x_page_search.ipynb #eed27f9b
+# %% ../nbs/05x_page_search.ipynb #70671d0d
 async def results(
     request: Request, # id in its address
 ) -> Response:
@@ -321,7 +322,7 @@ async def results(
     sought.show(hits)
     return results_page(request, id, sought, hits, *request.app.state.beside(request, id, sought))
 
-# %% ../nbs/05x_page_search.ipynb #2d21710c
+# %% ../nbs/05x_page_search.ipynb #1e662fdf
 LEAST = 16 # pixels of a side of a frame
 
 def _number(name: str, text: str, value: int, most: int) -> FT:
@@ -341,7 +342,7 @@ def frame_svg(
     frame = G(Rect(right - left, bottom - top, left, top, cls='frame'), *corners, cls='frame-group', tabindex='0', role='group', aria_label=say('box_frame'), aria_describedby='box-lead')
     return Svg(SvgImage(href=src, width=w, height=h), *rest, frame, viewBox=f'0 0 {w} {h}', cls='boxes', data_w=w, data_h=h)
 
-# %% ../nbs/05x_page_search.ipynb #7c07a48a
+# %% ../nbs/05x_page_search.ipynb #2c14f0b0
 def box_page(
     request: Request,
     id: str, n: int, # of the search, of the photo
@@ -361,6 +362,7 @@ def box_page(
     picture = Figure(frame_svg(say, f'/search/{id}/photo/{n}', size, box, others), Figcaption(say('box_photo', n=n + 1, w=w, h=h)))
     return page(request, say('title_box'), warning, P(say('box_lead'), id='box-lead'), Div(picture, form, cls='split even'), wide=True)
 
+# %% ../nbs/05x_page_search.ipynb #110c4ed5
 def box_of(
     fields: dict,  # of the form
     size: tuple[int, int], # width and height of the photo
@@ -375,7 +377,7 @@ def box_of(
     if right - left < LEAST or bottom - top < LEAST: raise Refused(400, f'the frame must be at least {LEAST} pixels wide and high, within the photo', 'left')
     return left, top, right, bottom
 
-# %% ../nbs/05x_page_search.ipynb #e2b19c72
+# %% ../nbs/05x_page_search.ipynb #729cb391
 def propose(
     sought: Sought,
     n: int, # which photo, from 0
@@ -386,7 +388,7 @@ def propose(
     if 'no_pet' not in seg.flags: sought.found[n] += [seg.box, *seg.others]
     sought.proposed.add(n)
 
-# %% ../nbs/05x_page_search.ipynb #39573422
+# %% ../nbs/05x_page_search.ipynb #ba87b144
 async def box(
     request: Request, # id and n in its address
 ) -> Response:
@@ -399,7 +401,7 @@ async def box(
     set_box(sought, n, box_of(await read_plain(request), open_photo(sought.photos[n]).size, sought.found[n][1:]))
     return RedirectResponse(f'/search/{id}', 303)
 
-# %% ../nbs/05x_page_search.ipynb #4f311b50
+# %% ../nbs/05x_page_search.ipynb #283017e4
 def _window(request: Request) -> tuple[Window, np.ndarray]: # what the address says, and all places
     places, asked = request.app.state.places(ready(request).catalogue), request.query_params
     try: lat, lon, span = (float(asked[name]) for name in ('lat', 'lon', 'span'))
@@ -419,7 +421,7 @@ async def map_picture(
     policy = {'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'", 'Cache-Control': 'private, max-age=60'}
     return Response(map_svg(seen, places, _marked(request)), media_type='image/svg+xml', headers=HEADERS | policy)
 
-# %% ../nbs/05x_page_search.ipynb #0af45aa4
+# %% ../nbs/05x_page_search.ipynb #5dd3cb4f
 _BACK = re.compile(r'/|/add|/search/[\w-]{22}')
 
 def _clicked(asked, seen: Window) -> tuple[float, float]|None: # where on the map, or its middle
@@ -443,7 +445,7 @@ async def place(
     chosen = note(P(say('chosen_place', place=text)), P(A(say('use_place'), href=f'{back}?' + urlencode(dict(near=text)), cls='button')), kind='good') if near else ''
     return page(request, say('title_map'), P(say('map_lead')), chosen, Form(*hidden, picture, Div(*ways, cls='ways'), method='get', action='/place', cls='place'))
 
-# %% ../nbs/05x_page_search.ipynb #89213177
+# %% ../nbs/05x_page_search.ipynb #2519ec38
 def search_routes() -> list[Route]: # for people, so programs are not told of them
     "The addresses of this notebook."
     both = ('/', start), ('/search/{id}', results), ('/search/{id}/box/{n:int}', box)

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-# %% ../nbs/05y_page_verdicts.ipynb #c0bc9eb0
+# %% ../nbs/05y_page_verdicts.ipynb #2b5a8980
 from .explain import draw_explanation, explain_pair
 from .facts import haversine_km
 from .http_requests import Refused, parse_options
 from .http_writes import keep_verdicts, report_facts
-from .page_frame import check_writer, folded, may_say, note, page, photo_link, read_plain, ready, report_link, row, words_of
+from .page_frame import check_writer, folded, may_say, note, only_folder, page, photo_link, read_plain, ready, report_link, row, words_of
 from .page_memory import Sought
 from .page_reports import add_new, report_fields, report_of
 from .page_search import find, jpeg, seen_at
@@ -116,7 +116,7 @@ def reviewer_field(request: Request) -> FT: # who she is, as she said last time
     say = words_of(request)
     return row(say('reviewer'), Input(name='reviewer', id='reviewer', value=unquote(request.cookies.get('reviewer', '')), maxlength=100, autocomplete='name'), say('reviewer_hint'))
 
-# %% ../nbs/05y_page_verdicts.ipynb #29b38aa7
+# %% ../nbs/05y_page_verdicts.ipynb #ee2f562d
 def verdict_form(
     request: Request,
     id: str,     # of the search
@@ -132,12 +132,14 @@ def verdict_form(
     asks = [P(say('needs_report')), folded(say('about_yours'), *report_fields(request, before, f'/search/{id}'))] if needs else []
     return Form(Input(type='hidden', name='report', value=report), verdict_buttons(say), reviewer_field(request), *asks, method='post', action=f'/search/{id}/verdict', cls='card verdict-form', **(dict(data_busy='yes') if needs else {}))
 
+# %% ../nbs/05y_page_verdicts.ipynb #38818984
 async def pair(
     request: Request, # id in its address, and report
 ) -> Response:
     "The photo that was searched with, and a report, side by side."
     id, other, say, searcher = request.path_params['id'], request.query_params.get('report', ''), words_of(request), ready(request)
     sought, run = request.app.state.shelf.get(id), request.app.state.service.run
+    only_folder(request)
     facts, own = await run(report_facts, searcher.catalogue, other), await run(report_facts, searcher.catalogue, sought.report) if sought.report else own_facts(sought)
     names = sorted((photo['name'] for photo in facts['photos']), key=lambda name: name != sought.shown.get(other))
     mine = [(f'/search/{id}/photo/{n}', say('yours')) for n in range(len(sought.photos))] or [(photo_link(sought.report, photo['name']), say('photo_of', report=sought.report)) for photo in own['photos']]
@@ -153,7 +155,7 @@ async def pair(
 def _said(say: Words, sought: Sought, other: str) -> list[FT]: # what was said before
     return [note(P(say('kept', said=say(sought.said[other]))), kind='good')] if other in sought.said else []
 
-# %% ../nbs/05y_page_verdicts.ipynb #c8dd04c8
+# %% ../nbs/05y_page_verdicts.ipynb #6155efce
 def verdict_body(
     sought: Sought, # with its report
     report: str,    # the other
@@ -165,7 +167,7 @@ def verdict_body(
     if report in order: one |= dict(place=1 + order.index(report)) if sought.listed else dict(shown=order)
     return json.dumps([one]).encode()
 
-# %% ../nbs/05y_page_verdicts.ipynb #8090a6a3
+# %% ../nbs/05y_page_verdicts.ipynb #91e58389
 def remember_reviewer(answer: Response, name: str) -> Response: # so that she need not say it again
     answer.set_cookie('reviewer', quote(name[:100]), max_age=30 * 86400, httponly=True, samesite='strict')
     return answer
@@ -188,7 +190,7 @@ async def verdict(
     sought.listed, sought.said[other] = sought.listed or other in sought.shown, said
     return remember_reviewer(RedirectResponse(f'/search/{id}/pair?' + urlencode(dict(report=other)) + '#verdict', 303), fields.get('reviewer', ''))
 
-# %% ../nbs/05y_page_verdicts.ipynb #8a577cdc
+# %% ../nbs/05y_page_verdicts.ipynb #3d9480bf
 def verdict_routes() -> list[Route]: # for people
     "The addresses of this notebook."
     looks = ('/search/{id}/pair', pair), ('/search/{id}/agree', agree)

@@ -140,13 +140,13 @@ def map_svg(
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"><style>{_LOOK}</style><rect class="g" width="{WIDTH}" height="{HEIGHT}"/>'
             + ''.join([*_grid(seen), *marks, cross, _bar(seen)]) + '</svg>')
 
-# %% ../nbs/05v_place_map.ipynb #6f277d05
+# %% ../nbs/05v_place_map.ipynb #958452c2
 class Places:
     "Where the reports of a catalogue are, as of a minute ago."
     def __init__(self,
         seconds: float=60, # that they are kept
     ):
-        self.seconds, self._of, self._until, self._places = seconds, None, 0., np.zeros((0, 2))
+        self.seconds, self._of, self._until, self.last = seconds, None, 0., np.zeros((0, 2)) # last: as they were read last, none before
 
     def __call__(self,
         catalogue, # open, with `reports`
@@ -154,5 +154,5 @@ class Places:
         "The places."
         if self._of is not catalogue or time.monotonic() > self._until:
             found = [(report.lat, report.lon) for report in catalogue.reports().values() if report.lat is not None]
-            self._places, self._of, self._until = np.array(found, float).reshape(-1, 2), catalogue, time.monotonic() + self.seconds
-        return self._places
+            self.last, self._of, self._until = np.array(found, float).reshape(-1, 2), catalogue, time.monotonic() + self.seconds
+        return self.last

@@ -76,6 +76,8 @@ async def _begin(app: Starlette):
     "Load, and then follow the snapshots, if there are any."
     service, snapshots = app.state.service, app.state.snapshots
     await asyncio.get_running_loop().run_in_executor(service.others, service.load)
+    try: await service.run(app.state.places, service.searcher.catalogue) # a map begins where the reports are
+    except (AttributeError, ValueError): pass # there is no catalogue, or it has gone
     if snapshots: await follow_snapshots(service, snapshots, app.state.every)
 
 @asynccontextmanager

@@ -208,7 +208,7 @@ def test_the_queue_is_answered_with_three_keys(visit, picture, folder):
     page.wait_for_url('**/review/*')
     picture(page, '1-first')
     pairs = int(re.search(r'Pair 1 of (\d+)', page.inner_text('main'))[1])
-    assert pairs > 3 and 'Keys: 1 same' in page.inner_text('main')
+    assert pairs > 4 and 'Keys: 1 same' in page.inner_text('main')
     for n, key in enumerate('123', 1):
         assert page.get_attribute('progress', 'value') == str(n - 1)
         with page.expect_navigation(): page.keyboard.press(key)
@@ -217,7 +217,10 @@ def test_the_queue_is_answered_with_three_keys(visit, picture, folder):
     page.keyboard.press('1')
     page.reload()
     assert f'Pair 4 of {pairs}' in page.inner_text('main') and not page.is_checked('.keys')
-    for _ in range(pairs - 3): page.click('button:has-text("Skip")')
+    page.click('button:has-text("Skip")')
+    page.wait_for_selector(f'text=Pair 5 of {pairs}')
+    for at in range(4, pairs): assert page.request.post(page.url, form=dict(at=at, said='')).ok  # the others without looking
+    page.reload()
     picture(page, '2-done')
     assert 'you have answered 3 pairs' in page.inner_text('.note.good')
     assert sorted(v.said for v in said(folder)[0] if v.reviewer == 'Ines') == ['different', 'same', 'unsure']
