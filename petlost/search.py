@@ -156,7 +156,7 @@ def search(self: Searcher,
 ) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence, tags
     "The reports that look most like the query."
     if not isinstance(query, Query): query = self.query(query)
-    return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
+    return [asdict(hit) | dict(tags=list(hit.tags)) for hit in self.catalogue.search(query.vectors, k, **filters)] # as JSON has it
 
 # %% ../nbs/05a_search.ipynb #a285a999
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}
