@@ -58,12 +58,12 @@ def photo_groups(
     "Who is found less often, in real photos; raises `ValueError` where nothing can be looked for."
     return fairness(seen.vectors[model], *seen.facts, photo_words(seen), **how)
 
-# %% ../nbs/05b_for_whom.ipynb #9ea919ac
+# %% ../nbs/05b_for_whom.ipynb #5a5852ab
 VIEWS = {'front': (0, 12), 'half from the side': (45, 12), 'side': (90, 12), 'rear': (180, 12), 'above': (25, 68)} # degrees around the pet, and above the horizon
 _PLACES = ('sofa', 'street', 'garden', 'room', 'kitchen')
 
 def draw_views(
-    pets: int=60,  # half dogs, half cats
+    pets: int=40,  # half dogs, half cats
     seed: int=0,   # fixes pets, places and chance
     size: int=224, # side of the photos, px
 ) -> tuple[list[Image.Image], list[int], list[str]]: # photos, which pet each shows, from where
@@ -78,7 +78,7 @@ def draw_views(
 
 def drawn_groups(
     model: PetEmbedder,
-    pets: int=60, # half dogs, half cats
+    pets: int=40, # half dogs, half cats
     seed: int=0,  # fixes pets, places and chance
     **how,        # n_boot, plays of `fairness`
 ) -> list[Group]:
@@ -88,7 +88,7 @@ def drawn_groups(
     vectors = np.concatenate([model([photo], segmenter([photo])) for photo in photos])
     return fairness(vectors, labels, None, None, {'drawn, view': views}, seed=seed, **how)
 
-# %% ../nbs/05b_for_whom.ipynb #70bc0b2c
+# %% ../nbs/05b_for_whom.ipynb #207e3274
 def summary(
     groups: list[Group], # of photos, drawn or not
 ) -> str: # of one to four sentences
@@ -101,21 +101,20 @@ def _markdown(groups):
     head, *rows = fairness_rows(groups)
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rows))
 
-# %% ../nbs/05b_for_whom.ipynb #a069f43d
+# %% ../nbs/05b_for_whom.ipynb #10158fe1
 _RULE = f'''Each pet counts once. The difference is that of a group from the other pets *of the same sources*, in cross-scene rank-1 (in rank-1 for drawn pets), so that a group is not good or bad because the source is.
 *Worse* or *better*: the chance that any of the groups would be so remarkable, if none differed, is at most {ALPHA:.0%}. *Too few pets to say*: fewer than {LEAST} can be compared, or the interval reaches more than {WIDE:g} to either side.
 In brackets: 95 % interval, bootstrap over pets. Species are from the labels; coat (voted by a pet's photos), size in the photo, light and outline are estimated from photo and mask. The outline stands in for the view: from the side a pet is wide, from the front, behind or above it is tall.'''
 
 def card_section(
     name: str,           # of the model
-    command: str,        # that makes the section
     groups: list[Group], # of real photos, from `photo_groups`
     drawn: list[Group],  # from `drawn_groups`
 ) -> str: # markdown
     "The section of the model card that says for whom it works less well."
     return f'''## For whom `{name}` works less well
 
-`{command}`. {summary(groups)}
+`petlost evaluate PHOTOS --model {name} --groups`, on {groups[0].photos:,} photos of {groups[0].pets} pets that have two photos or more. {summary(groups)}
 
 {_RULE}
 
@@ -126,17 +125,16 @@ Of drawn pets the view is known, each pet is its own comparison, and the figures
 {_markdown(drawn)}
 '''
 
-# %% ../nbs/05b_for_whom.ipynb #cb7e2445
+# %% ../nbs/05b_for_whom.ipynb #ae3066a9
 def record_groups(
     path: str|Path,      # a model's folder, or a listing in it
-    command: str,        # that made the figures
     groups: list[Group], # of real photos
     drawn: list[Group],  # of drawn pets
 ) -> Path: # the page
     "Keep the groups in the model card, for programs and for people."
     model = open_model(*(where := listing_of(path)))
     save_model(replace(model, card=model.card | dict(groups=dict(photos=list(map(group_dict, groups)), drawn=list(map(group_dict, drawn))))), *where)
-    page, section = where[0] / 'README.md', card_section(model.name, command, groups, drawn)
+    page, section = where[0] / 'README.md', card_section(model.name, groups, drawn)
     before = page.read_text(encoding='utf-8') if page.exists() else f'# Model card: `{model.name}`\n'
     old = re.compile(rf'^## For whom `{re.escape(model.name)}` works less well\n.*?(?=^## |\Z)', re.M | re.S)
     after = old.sub(lambda _: section + '\n', before) if old.search(before) else before.rstrip() + '\n\n' + section
