@@ -63,7 +63,7 @@ def originals(photos: Path|None, count: int=24) -> list[bytes]:
 def embed_all(photos, model, workers: int=CORES) -> list:
     "The pipeline; it remembers no mask from one turn to the next."
     from petlost.embed import embed_photos
-    return [e.key for e in embed_photos(photos, model, workers=workers)]
+    return list(embed_photos(photos, model, workers=workers))
 
 # ---- the pipeline beside a loop of timm and torch, and beside wildlife-tools; one backbone, whole photos
 
