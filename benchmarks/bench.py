@@ -4,7 +4,7 @@
 A step is a benchmark that can be run by itself (`make bench-STEP`). What it says and its figures are kept; it is not run again, unless it is asked to, or its arguments or its own code, with what it imports of this
 folder, have changed. A step that was stopped begins anew, but `rivals` keeps vectors and `index` and `engines` keep what they have built. A step that fails is named at the end, and the others run. The table says at which commit each was measured, and whether
 the code of petlost has changed since. It goes to the screen and to the file that the docs show. About an hour on two idle cores with the defaults."""
-import argparse, hashlib, json, os, platform, re, shlex, subprocess, sys, time
+import argparse, hashlib, json, os, platform, re, shlex, shutil, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 from petlost.backbone import write_file
@@ -18,16 +18,16 @@ class Step:
     args: str = ''
     beside: str = '' # a folder in .venv
     photos: bool = False # can it take real ones?
-    keeps: bool = False # can it go on where it stopped?
+    keeps: str = '' # can it go on where it stopped? 'half': what it has left goes when it is done; 'always': it knows by itself what is still good
     out: bool = False   # does it write figures of its own?
 
 STEPS = {
-    'rivals': Step('', 'bench', photos=True, keeps=True, out=True),
+    'rivals': Step('', 'bench', photos=True, keeps='always', out=True),
     'data': Step('--hashes 50000'),
     'segment': Step('--count 12 --sam 1', photos=True),
     'embed': Step('bound evaluation --count 64', 'bench', photos=True),
-    'index': Step('--count {count}', keeps=True),
-    'engines': Step('--count {count}', 'engines', keeps=True),
+    'index': Step('--count {count}', keeps='half'),
+    'engines': Step('--count {count}', 'engines', keeps='half'),
     'mining': Step('--count {count}'),
     'serve': Step('bound plain --model petlost-fast', 'fastapi', photos=True),
 } # in the order of the table
@@ -66,7 +66,8 @@ def run(name: str, args: str, photos: Path|None, keep: Path) -> dict:
     for file in (figures, own): file.unlink(missing_ok=True)
     words = [sys.executable, str(HERE / f'{name}.py'), *shlex.split(args)]
     if photos and step.photos: words += ['--photos', str(photos)]
-    if step.keeps: words += ['--keep', str(keep / '-'.join([name, *re.findall(r'\d+', args)]))] # a folder for one size
+    half = keep / f'{name}-{digest(sources(name))}-{args.replace(" ", "")}' # what a stopped run has left; of the same code and size
+    if step.keeps: words += ['--keep', str(half if step.keeps == 'half' else keep / name)]
     if step.out: words += ['--out', str(own)]
     env = dict(os.environ, PETLOST_FIGURES=str(figures), PYTHONWARNINGS='ignore', PYTHONPATH=str(ROOT / '.venv' / step.beside) if step.beside else '')
     began, busy = time.time(), os.getloadavg()[0]
@@ -74,6 +75,7 @@ def run(name: str, args: str, photos: Path|None, keep: Path) -> dict:
         for line in process.stdout: print(line, end='', flush=True); said.write(line)
     if process.returncode: raise RuntimeError(f'{name} ended with {process.returncode}: see {keep / name}.txt')
     found = json.loads(own.read_text()) if step.out else dict(jobs=[json.loads(line) for line in figures.read_text(encoding='utf-8').splitlines()])
+    shutil.rmtree(half, ignore_errors=True)
     return found | dict(seconds=round(time.time() - began), busy=[round(busy, 1), round(os.getloadavg()[0], 1)])
 
 def machine() -> str:
