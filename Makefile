@@ -40,10 +40,10 @@ lab: .venv/dev
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9,<1'
 	touch $@
 
-# All of the benchmarks below but bench-milvus, and one table: about an hour on two idle cores. PHOTOS=FOLDER takes real ones, COUNT=20000 is the size of catalogues, ONLY='STEP ...' are the steps to run. What is done is not done again,
+# All of the benchmarks below but bench-milvus, and one table: about an hour on two idle cores. PHOTOS=FOLDER takes real ones, SOME=12 only so many pets of each source, COUNT=20000 is the size of catalogues, ONLY='STEP ...' are the steps to run. What is done is not done again,
 # unless its code has changed or AGAIN=1 or AGAIN='STEP ...' asks for it.
 bench: .venv/dev .venv/bench .venv/engines .venv/fastapi .venv/milvus/ready
-	python benchmarks/bench.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(COUNT),--count $(COUNT)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again $(AGAIN))
+	python benchmarks/bench.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SOME),--some $(SOME)) $(if $(COUNT),--count $(COUNT)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again $(AGAIN))
 
 # Other ways to recognise a pet, on the same photos: accuracy and time. In this and what follows, ARGS are more arguments for the script.
 bench-rivals: .venv/dev .venv/bench

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, and one table of where petlost stands: `make bench [PHOTOS=FOLDER] [COUNT=20000] [AGAIN=1 | AGAIN='STEP ...'] [ONLY='STEP ...']`, or
+"""Every benchmark, one after the other, and one table of where petlost stands: `make bench [PHOTOS=FOLDER] [COUNT=20000] [SOME=12] [AGAIN=1 | AGAIN='STEP ...'] [ONLY='STEP ...']`, or
 `python benchmarks/bench.py [--photos FOLDER] [--count 20000] [--only STEP ...] [--again [STEP ...]] [--keep bench] [--to FILE.json]`.
 
 A step is a benchmark that can be run by itself (`make bench-STEP`). What it says and its figures are kept; it is not run again, unless it is asked to, or its arguments or its own code, with what it imports of this
@@ -117,10 +117,12 @@ if __name__ == '__main__':
     asked.add_argument('--only', nargs='+', choices=STEPS, default=list(STEPS), help='steps that may run; what others have found is in the table')
     asked.add_argument('--again', nargs='*', default=None, help='steps to run although they are done; without a name, all')
     asked.add_argument('--count', type=int, default=20_000, help='vectors or photos in index, engines and mining')
+    asked.add_argument('--some', type=int, help='pets of each source in rivals; by default all')
     asked.add_argument('--args', nargs=2, action='append', default=[], metavar=('STEP', 'ARGS'), help='other arguments for a step')
     asked.add_argument('--keep', type=lambda text: Path(text).resolve(), default=ROOT / 'bench', help='what is kept between runs')
     asked.add_argument('--to', type=lambda text: Path(text).resolve(), default=ROOT / 'nbs' / 'where_we_stand.json', help='the file that the docs show')
     told = asked.parse_args()
     again = [] if told.again is None else told.again if told.again not in ([], ['1']) else list(STEPS)
     if unknown := {*again, *(name for name, _ in told.args)} - set(STEPS): asked.error(f'no step {sorted(unknown)[0]}: {", ".join(STEPS)}')
-    sys.exit(main(told.photos, told.only, again, dict(told.args), told.count, told.keep, told.to))
+    some = dict(rivals=f'--some {told.some}') if told.some else {}
+    sys.exit(main(told.photos, told.only, again, some | dict(told.args), told.count, told.keep, told.to))

@@ -1,5 +1,5 @@
 """petlost beside other ways to recognise a pet, on the same photos in one run: `make bench-rivals PHOTOS=FOLDER`, or
-`python benchmarks/rivals.py [--photos FOLDER] [--keep FOLDER] [--only NAME ...] [--rounds 5] [--timed 48] [--pets 40]`.
+`python benchmarks/rivals.py [--photos FOLDER] [--keep FOLDER] [--only NAME ...] [--rounds 5] [--timed 24] [--pets 40]`.
 
 Every way makes a vector of every photo as its makers would, on the backbones that come as packages (EfficientNet-Lite0 to 2, weights of ImageNet). One evaluator, `petlost.evaluate`, judges all: each photo searches among all others,
 a photo of the same pet before the same background does not count (*cross-scene*), the figure is the plain mean over the sources, and the gain of petlost is paired, pet by pet. What a tool says of itself is kept beside it.
@@ -22,6 +22,7 @@ from petlost.photo import BadPhoto, open_photo, read_bytes
 from petlost.photoset import PhotoSet, read_photos
 from petlost.sample import sample_catalogue
 from petlost.where_we_stand import accuracy_table
+from serve import some_pets
 from turns import Took, seconds, versions
 from ways import WAYS
 
@@ -111,12 +112,12 @@ def costs(found: dict[str, dict], photos: list, phone: list, rounds: int, base: 
             print(f'{name}: {own:.0f} ms of one core a photo ({kind}), {ratio:.2f} times {base}', flush=True)
     for name in found: found[name]['mb'] = on_one_core(hold, name, photos)
 
-def main(photos: Path|None, keep: Path, names: list[str], rounds: int, timed_photos: int, pets: int, out: Path|None):
+def main(photos: Path|None, keep: Path, names: list[str], rounds: int, timed_photos: int, pets: int, some: int, out: Path|None):
     keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        photoset = read_photos(photos or sample_catalogue(f'{folder}/drawn', n_pets=pets, photos=4))
-        some, key = readable(photoset)
-        photoset = replace(photoset, photos=some)
+        photoset = some_pets(photos, Path(folder), some, 4, 12 * some) if photos and some else read_photos(photos or sample_catalogue(f'{folder}/drawn', n_pets=pets, photos=4))
+        able, key = readable(photoset)
+        photoset = replace(photoset, photos=able)
         labels = {photoset.pet(p) for p in photoset.photos}
         told = dict(photos=len(photoset.photos), labels=len(labels), sources=len({p.source for p in photoset.photos}), kind='real' if photos else 'drawn', timed=timed_photos, rounds=rounds)
         print(f'{told["photos"]:,} {told["kind"]} photos of {told["labels"]:,} animals' + ('' if photos else ': pets are drawn, for no --photos was given; the figures say nothing about real ones'), flush=True)
@@ -132,9 +133,10 @@ if __name__ == '__main__':
     asked.add_argument('--keep', type=Path, help='keep vectors here, and use those that are there')
     asked.add_argument('--only', nargs='+', choices=WAYS, default=list(WAYS), help='ways, beside petlost')
     asked.add_argument('--rounds', type=int, default=5, help='of the timing; 0: none')
-    asked.add_argument('--timed', type=int, default=48, help='photos in the timing')
+    asked.add_argument('--timed', type=int, default=24, help='photos in the timing')
     asked.add_argument('--pets', type=int, default=40, help='drawn, where no photos are given')
+    asked.add_argument('--some', type=int, default=0, metavar='PETS', help='of each source of the photos, with four photos in two scenes and more, and twelve times as many photos of strangers; by default all photos')
     asked.add_argument('--out', type=Path, help='write the figures as JSON')
     told = asked.parse_args()
     with tempfile.TemporaryDirectory() as temp:
-        main(told.photos, told.keep or Path(temp), told.only, told.rounds, told.timed, told.pets, told.out)
+        main(told.photos, told.keep or Path(temp), told.only, told.rounds, told.timed, told.pets, told.some, told.out)

@@ -217,8 +217,8 @@ def plain(folder: Path, model: str, bodies: list[bytes], count: int, rounds: int
     print(f'{model} beside a plain FastAPI handler in torch, {count} searches: {clock:.1f} times as many a second ({1 / n:.1f}), {cpu:.1f} times by CPU time ({1e3 * c:.0f} ms)\n')
     return dict(times=float(clock), times_cpu=float(cpu))
 
-def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
-    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes."
+def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3, strangers: int=0):
+    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes, and so many photos of others."
     from dataclasses import replace
     from petlost.photoset import read_photos
     from petlost.sample import sample_catalogue
@@ -230,7 +230,8 @@ def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
         if len(scenes) < 2 or counts.get(source, 0) >= pets: continue
         counts[source] = counts.get(source, 0) + 1
         chosen += [photo for row in itertools.zip_longest(*scenes.values()) for photo in row if photo][:each]
-    return replace(found, photos=chosen)
+    others = sorted((photo for scenes in by_pet.values() if sum(map(len, scenes.values())) == 1 for photo, in scenes.values()), key=lambda photo: hash_of(photo.name))
+    return replace(found, photos=chosen + others[:strangers])
 
 def hash_of(text: str) -> str: return hashlib.sha256(text.encode()).hexdigest()
 

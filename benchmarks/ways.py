@@ -144,7 +144,6 @@ WAYS = {
     'petlost-fast': Way(lambda: ours('petlost-fast')),
     **{name: Way(lambda n=n: wildlife_tools(n), WILD, knn) for n, name in enumerate(LITE)},
     'wildlife-tools, Lite0 + Lite1 + Lite2': Way(lambda: wildlife_tools(0, 1, 2), WILD, knn, LITE, side_by_side),
-    'timm and a DataLoader, Lite0': Way(lambda: lambda photos: timm_loop(photos, *backbone(0)[:2]), TORCH),
     'fastai script, Lite0': Way(fastai_script, ('fastai', *TORCH)),
     'pytorch-metric-learning tester, Lite0': Way(tester, ('pytorch-metric-learning', *TORCH), calculator),
     POOLED: Way(legacy, TORCH),
