@@ -27,7 +27,7 @@ STEPS = {
     'segment': Step('--count 12 --sam 1', photos=True),
     'embed': Step('bound evaluation --count 64', 'bench', photos=True),
     'index': Step('--count {count}', keeps='half'),
-    'engines': Step('--count {count}', 'engines', keeps='half'),
+    'engines': Step('--count {half}', 'engines', keeps='half'),
     'mining': Step('--count {count}'),
     'serve': Step('bound plain --model petlost-fast', 'fastapi', photos=True),
 } # in the order of the table
@@ -100,12 +100,13 @@ def steps_done(names: list[str], again: list[str], photos: Path|None, args: dict
         if kept: done[name] = dict(command=key['command'], **{k: v for k, v in kept.items() if k not in ('key', 'petlost')})
     return done, failed
 
-def main(photos: Path|None, only: list[str], again: list[str], given: dict[str, str], count: int, keep: Path, to: Path) -> int: # exit code
+def main(photos: Path|None, only: list[str], again: list[str], given: dict[str, str], count: int, variables: dict, keep: Path, to: Path) -> int: # exit code
     keep.mkdir(parents=True, exist_ok=True)
-    args = {name: given.get(name, step.args.format(count=count)) for name, step in STEPS.items()}
+    args = {name: given.get(name, step.args.format(count=count, half=count // 2)) for name, step in STEPS.items()}
+    asked = f'make bench{" PHOTOS=FOLDER" * bool(photos)}' + ''.join(f' {name}={value}' for name, value in variables.items() if value)
     done, failed = steps_done(only, again, photos, args, keep)
     if not done: print('nothing was measured', file=sys.stderr); return 1
-    write_file(to, (json.dumps(dict(made_by='make bench' + (' PHOTOS=FOLDER' if photos else ''), steps=done), indent=1) + '\n').encode())
+    write_file(to, (json.dumps(dict(made_by=asked, steps=done), indent=1) + '\n').encode())
     found = read_standing(to)
     print('\n'.join(['', step_table(found), '', *([accuracy_table(found), ''] if 'rivals' in done else []), job_table(found), '', f'written to {to}']))
     for name in failed: print(f'{name} failed, and is not in the table: its words are in {keep / name}.txt', file=sys.stderr)
@@ -116,7 +117,7 @@ if __name__ == '__main__':
     asked.add_argument('--photos', type=lambda text: Path(text).resolve(), help='labelled photos; else pets are drawn')
     asked.add_argument('--only', nargs='+', choices=STEPS, default=list(STEPS), help='steps that may run; what others have found is in the table')
     asked.add_argument('--again', nargs='*', default=None, help='steps to run although they are done; without a name, all')
-    asked.add_argument('--count', type=int, default=20_000, help='vectors or photos in index, engines and mining')
+    asked.add_argument('--count', type=int, default=20_000, help='vectors or photos in index and mining, and twice as many as in engines')
     asked.add_argument('--some', type=int, help='pets of each source in rivals; by default all')
     asked.add_argument('--args', nargs=2, action='append', default=[], metavar=('STEP', 'ARGS'), help='other arguments for a step')
     asked.add_argument('--keep', type=lambda text: Path(text).resolve(), default=ROOT / 'bench', help='what is kept between runs')
@@ -125,4 +126,4 @@ if __name__ == '__main__':
     again = [] if told.again is None else told.again if told.again not in ([], ['1']) else list(STEPS)
     if unknown := {*again, *(name for name, _ in told.args)} - set(STEPS): asked.error(f'no step {sorted(unknown)[0]}: {", ".join(STEPS)}')
     some = dict(rivals=f'--some {told.some}') if told.some else {}
-    sys.exit(main(told.photos, told.only, again, some | dict(told.args), told.count, told.keep, told.to))
+    sys.exit(main(told.photos, told.only, again, some | dict(told.args), told.count, dict(SOME=told.some, COUNT=told.count if told.count != 20_000 else None), told.keep, told.to))

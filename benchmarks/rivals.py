@@ -1,5 +1,5 @@
 """petlost beside other ways to recognise a pet, on the same photos in one run: `make bench-rivals PHOTOS=FOLDER`, or
-`python benchmarks/rivals.py [--photos FOLDER] [--keep FOLDER] [--only NAME ...] [--rounds 5] [--timed 24] [--pets 40]`.
+`python benchmarks/rivals.py [--photos FOLDER] [--keep FOLDER] [--only NAME ...] [--rounds 5] [--timed 12] [--pets 40]`.
 
 Every way makes a vector of every photo as its makers would, on the backbones that come as packages (EfficientNet-Lite0 to 2, weights of ImageNet). One evaluator, `petlost.evaluate`, judges all: each photo searches among all others,
 a photo of the same pet before the same background does not count (*cross-scene*), the figure is the plain mean over the sources, and the gain of petlost is paired, pet by pet. What a tool says of itself is kept beside it.
@@ -122,7 +122,7 @@ def main(photos: Path|None, keep: Path, names: list[str], rounds: int, timed_pho
         told = dict(photos=len(photoset.photos), labels=len(labels), sources=len({p.source for p in photoset.photos}), kind='real' if photos else 'drawn', timed=timed_photos, rounds=rounds)
         print(f'{told["photos"]:,} {told["kind"]} photos of {told["labels"]:,} animals' + ('' if photos else ': pets are drawn, for no --photos was given; the figures say nothing about real ones'), flush=True)
         found = judged(['petlost', *(n for n in names if n != 'petlost')], photoset, key, keep)
-        if rounds: costs(found, photoset.photos[::-(-len(photoset.photos) // timed_photos)], write_photos(Path(folder, 'phone'), 6, [phone_photo()]), rounds)
+        if rounds: costs(found, photoset.photos[::-(-len(photoset.photos) // timed_photos)], write_photos(Path(folder, 'phone'), 4, [phone_photo()]), rounds)
     done = dict(told=told, rows=list(found.values()))
     print('\n' + accuracy_table(dict(steps=dict(rivals=done))))
     if out: write_file(out, (json.dumps(done, indent=1) + '\n').encode())
@@ -133,7 +133,7 @@ if __name__ == '__main__':
     asked.add_argument('--keep', type=Path, help='keep vectors here, and use those that are there')
     asked.add_argument('--only', nargs='+', choices=WAYS, default=list(WAYS), help='ways, beside petlost')
     asked.add_argument('--rounds', type=int, default=5, help='of the timing; 0: none')
-    asked.add_argument('--timed', type=int, default=24, help='photos in the timing')
+    asked.add_argument('--timed', type=int, default=12, help='photos in the timing')
     asked.add_argument('--pets', type=int, default=40, help='drawn, where no photos are given')
     asked.add_argument('--some', type=int, default=0, metavar='PETS', help='of each source of the photos, with four photos in two scenes and more, and twelve times as many photos of strangers; by default all photos')
     asked.add_argument('--out', type=Path, help='write the figures as JSON')
