@@ -10,6 +10,7 @@ Vectors lie in the folder to keep, in parts: a run that was stopped goes on. Wit
 import argparse, hashlib, json, os, sys, tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import set_start_method
 from pathlib import Path
 import numpy as np
 from data import phone_photo
@@ -86,12 +87,14 @@ def judged(names: list[str], photoset: PhotoSet, photos_key: str, keep: Path) ->
 
 def timed(names: list[str], photos: list, rounds: int) -> dict[str, list]: # processor seconds a photo, of each round
     "All ways in turns; the first turn of each does not count."
+    set_start_method('fork', force=True) # for their loaders, as in a program that was started by hand
     looks = {name: WAYS[name].make() for name in names}
     for look in looks.values(): look(photos)
     turns = [{name: float(seconds(lambda: look(photos), clocks)[1]) / len(photos) for name, look in looks.items()} for _ in range(rounds)]
     return {name: [turn[name] for turn in turns] for name in names}
 
 def hold(name: str, photos: list) -> float: # MB
+    set_start_method('fork', force=True)
     WAYS[name].make()(photos)
     return peak()
 
