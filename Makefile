@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench bench-rivals bench-data bench-segment bench-embed bench-mining bench-index bench-serve bench-engines bench-milvus ablation
+.PHONY: demo test setup lab docs site clean lock sync bench bench-rivals bench-data bench-segment bench-embed bench-mining bench-index bench-serve bench-engines bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
@@ -102,6 +102,14 @@ bench-milvus: .venv/dev .venv/milvus/ready
 # What each rung of training gives, on sources it has not seen: hours, resumable. PHOTOS is a labelled folder with sources and scenes.
 ablation: .venv/dev
 	python benchmarks/ablation.py --photos $(PHOTOS) --out ablation
+
+# The notebooks as pages, into _docs/: plain HTML, without Quarto and without a network.
+docs: .venv/dev
+	PYTHONPATH=nbs/_site python nbs/_site/pages.py
+
+# The same notebooks, in the same order, as Quarto makes a site of them: what the workflow `docs` publishes.
+site: .venv/dev
+	PYTHONPATH=nbs/_site nbdev_docs
 
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv

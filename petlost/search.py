@@ -142,11 +142,11 @@ def vectors(self: Searcher,
 def search(self: Searcher,
     query: Query|Sequence[Image.Image], # a query, or photos of one pet
     k: int=10,                          # most reports to return
-    **filters, # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
-) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence
+    **filters, # species, status, near, within_km, since, until, seen, weigh, tags as `Catalogue.search` takes them
+) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence, tags
     "The reports that look most like the query."
     if not isinstance(query, Query): query = self.query(query)
-    return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
+    return [asdict(hit) | dict(tags=list(hit.tags)) for hit in self.catalogue.search(query.vectors, k, **filters)] # as JSON has it
 
 # %% ../nbs/05a_search.ipynb #a285a999
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}

@@ -38,7 +38,7 @@ def photo(work): return read_photos(work / 'photos').photos[0].path.read_bytes()
 
 @pytest.fixture(scope='module')
 def served(work):
-    with serving(work / 'quick', env=dict(PETLOST_TOKEN=TOKEN)) as (process, url):
+    with serving(work / 'quick', env=dict(PETLOST_TOKEN=TOKEN), limit=100) as (process, url):
         yield process, url
         assert process.poll() is None, 'the server died on the way'
 

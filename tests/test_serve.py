@@ -272,6 +272,16 @@ def test_sigterm_finishes_what_it_began_and_exits_0(work, photo):
         assert process.stdout.read() == '' and {line['event'] for line in logged(process)} == {'request'}
 
 
+def test_an_idle_connection_is_kept_as_long_as_a_proxy_keeps_it(url):
+    host, port = re.match(r'http://(.+):(\d+)/', url).groups()
+    ask_ping = b'GET /ping HTTP/1.1\r\nHost: x\r\n\r\n'
+    with socket.create_connection((host, int(port)), timeout=20) as s:
+        for pause in 0, 11:  # longer than uvicorn would wait, and than our own patience with half a header
+            time.sleep(pause)
+            s.sendall(ask_ping)
+            assert s.recv(1000).startswith(b'HTTP/1.1 200')
+
+
 def test_sigterm_while_loading_exits_0(work):
     with server(work / 'catalogue') as (process, _):
         process.send_signal(signal.SIGTERM)

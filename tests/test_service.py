@@ -77,15 +77,15 @@ def test_together_the_answers_are_those_of_the_searcher(work, bodies):
         assert number(url, 'petlost_search_photos_sum') == 2 * sum(map(len, queries))
 
 
-def test_ten_times_too_much_for_seconds(work, bodies):
-    body = bodies[0] + bytes(2**20)
+def test_ten_times_too_much(work, bodies, pytestconfig):
+    seconds, body = pytestconfig.getoption('overload'), bodies[0] + bytes(2**20)
     with server(work / 'catalogue', workers=2, queue=2) as (process, url):
         wait_ready(url)
         right = ask(url, bodies[0], k=3).json()
         with Load(40, lambda http: http.post(url + 'invocations', content=body, headers=JPEG, params=dict(k=3))) as load:
-            time.sleep(2)
+            time.sleep(seconds / 3)
             before = resident(process.pid)
-            time.sleep(4)
+            time.sleep(seconds * 2 / 3)
             after = resident(process.pid)
         statuses = Counter(reply.status_code for reply in load.replies)
         assert set(statuses) == {200, 503} and statuses[200] >= 4, (statuses, load.errors[:3])
