@@ -88,7 +88,7 @@ def steps_done(names: list[str], again: list[str], photos: Path|None, args: dict
     "Run what has not been done, and read the rest."
     done, failed = {}, []
     for name in STEPS:
-        file, key = keep / f'{name}.json', dict(command=command_of(name, args[name], photos), photos=str(photos or ''), code=digest(sources(name)))
+        file, key = keep / f'{name}.json', dict(command=command_of(name, args[name], photos), photos=str(photos) if photos and STEPS[name].photos else '', code=digest(sources(name)))
         kept = json.loads(file.read_text()) if file.exists() else None
         if kept and kept['key'] == key and name not in again: print(f'{name}: done before, at {kept["commit"]}' + ('' if kept['petlost'] == petlost_code() else f'; petlost has changed since: AGAIN={name} measures anew'), flush=True)
         elif name not in names: kept = None
