@@ -21,7 +21,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from embed import CORES, originals
+from embed import originals
+from turns import keep_figures, versions
+from ways import CORES
 
 PARTS = 'bound', 'batches', 'half', 'load', 'overload', 'plain', 'old', 'ready', 'memory'
 REPORTS = 100_000
@@ -160,6 +162,7 @@ def bound(folder: Path, model: str, bodies: list[bytes], against: list[dict], co
         print(f'{model}, {count} searches, {CORES} cores, {rounds} rounds in turn; the service has {4 * CORES} clients')
         table(['', 'a second', 'CPU ms each', 'share of the bound', 'by CPU time'],
               [[name, f'{count / t[0]:.1f}', f'{1e3 * t[1] / count:.0f}', f'{alone[0] / t[0]:.0%}', f'{alone[1] / t[1]:.0%}'] for name, t in took.items()])
+    keep_figures(f'a search by the service, {model}, {4 * CORES} clients', 'ms of processor time', {'petlost' if name == 'service' else name: took[name][1] for name in ['service', *(n for n in took if n != 'service')]}, scale=1000 / count)
     return dict(rows={name: dict(per_second=count / t[0], cpu_seconds=t[1] / count, share=alone[0] / t[0], share_cpu=alone[1] / t[1]) for name, t in took.items()})
 
 def batches(rounds: int=5) -> dict:
@@ -255,12 +258,13 @@ def plain(folder: Path, model: str, bodies: list[bytes], count: int, rounds: int
     "The same networks behind FastAPI in torch; only petlost-fast has no part that is no torch network."
     with running(folder) as ours, running(folder, 'plain') as theirs:
         took = in_turns(rounds, {name: (lambda url=s.url: asyncio.run(closed(url, bodies, 4 * CORES, count)), s.cpu) for name, s in dict(petlost=ours, plain=theirs).items()})
+    keep_figures(f'a search over HTTP, {model}', 'ms of processor time', {'petlost': took['petlost'][1], 'a plain FastAPI handler in torch': took['plain'][1]}, {'a plain FastAPI handler in torch': versions('fastapi', 'timm', 'torch')}, 1000 / count)
     (clock, cpu), (n, c) = took['plain'] / took['petlost'], took['petlost'] / count
     print(f'{model} beside a plain FastAPI handler in torch, {count} searches: {clock:.1f} times as many a second ({1 / n:.1f}), {cpu:.1f} times by CPU time ({1e3 * c:.0f} ms)\n')
     return dict(times=float(clock), times_cpu=float(cpu))
 
-def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
-    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes."
+def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3, strangers: int=0):
+    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes, and so many photos of others."
     from dataclasses import replace
     from petlost.photoset import read_photos
     from petlost.sample import sample_catalogue
@@ -272,7 +276,8 @@ def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
         if len(scenes) < 2 or counts.get(source, 0) >= pets: continue
         counts[source] = counts.get(source, 0) + 1
         chosen += [photo for row in itertools.zip_longest(*scenes.values()) for photo in row if photo][:each]
-    return replace(found, photos=chosen)
+    others = sorted((photo for scenes in by_pet.values() if sum(map(len, scenes.values())) == 1 for photo, in scenes.values()), key=lambda photo: hash_of(photo.name))
+    return replace(found, photos=chosen + others[:strangers])
 
 def hash_of(text: str) -> str: return hashlib.sha256(text.encode()).hexdigest()
 
