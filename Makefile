@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: .venv/core
 	petlost demo
 
-test: .venv/dev .venv/milvus/ready
+test: .venv/dev .venv/milvus/ready .venv/browser
 	timeout 300 pytest -q tests/test_in_sync.py
 	timeout 1500 nbdev_test
 	timeout 1500 pytest -q tests --ignore tests/test_in_sync.py
@@ -34,6 +34,11 @@ lab: .venv/dev
 .venv/milvus/ready: | .venv/dev
 	-$(PYTHON) -m venv .venv/milvus && $(BIN)/uv pip install -q --python .venv/milvus/bin/python milvus==2.3.5 'setuptools<81' 'numpy<2' \
 		&& .venv/milvus/bin/python -c "import milvus; milvus._initialize_data_files('.venv/milvus/unpacked')" && touch $@
+
+# Chromium for the tests of the page: where there is none and we are root on Debian, it is installed. Without one, those tests say so and are passed over.
+.venv/browser: | .venv/dev
+	-for name in chromium chromium-browser google-chrome; do if command -v $$name; then touch $@; exit 0; fi; done; \
+		[ "$$(id -u)" = 0 ] && timeout 120 apt-get update -q && timeout 600 apt-get install -yq chromium && touch $@
 
 .venv/uv:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
@@ -119,7 +124,7 @@ lock: .venv/uv
 README.md: nbs/index.ipynb | .venv/dev
 	jupyter nbconvert --log-level=ERROR --to markdown --stdout $< | cat -s \
 		| awk '/^```/ {open = !open; if (open && $$0 == "```") $$0 = "```python"} {print}' \
-		| sed -E 's#\]\(((tutorials/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
+		| sed -E 's#\]\((((tutorials|explanations)/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
 
 # Notebooks to modules and README, ready to commit.
 sync: .venv/dev

@@ -90,8 +90,7 @@ def _parts(seen, model: str, searches: int) -> tuple[list, list]:
     "Figures of the model by parts of the set, and by slices."
     from petlost.breakdown import breakdown
     from petlost.search import evaluate_slices
-    species = [seen.photoset.reports[p.report].species for p in seen.photos]
-    return breakdown(seen.vectors[model], *seen.facts, species=species), evaluate_slices(replace(seen.photoset, photos=seen.photos), model, searches)
+    return breakdown(seen.vectors[model], *seen.facts), evaluate_slices(replace(seen.photoset, photos=seen.photos), model, searches)
 
 def _plain(figures) -> dict: # for JSON
     "A dataclass of figures as plain numbers."
@@ -104,6 +103,19 @@ def _print_parts(parts: list, slices: list, searches: int):
     print('\n' + breakdown_table(parts) + '\n\n' + slice_table(slices))
     if searches < FEW: print(f'{searches} searches a slice: hardly figures.')
 
+def _groups(seen, model: str, record: bool) -> dict: # of lists of `Group`: real photos, drawn pets
+    "For whom the model works less well, and into its card with it."
+    from petlost.for_whom import drawn_groups, photo_groups, record_groups
+    found = dict(groups=photo_groups(seen, model), drawn_groups=drawn_groups(seen.models[model]))
+    if record: say(f'see {record_groups(model, *found.values())}')
+    return found
+
+def _print_groups(found: dict):
+    "Both as tables, with what they say in words."
+    from petlost.fairness import fairness_table
+    from petlost.for_whom import summary
+    for groups in found.values(): print('\n' + fairness_table(groups) + '\n' + summary(groups))
+
 def _write_pictures(folder: Path, figures: dict, seen):
     "The pictures of an evaluation, and where they are."
     from petlost.evaluation_pictures import write_pictures
@@ -111,13 +123,15 @@ def _write_pictures(folder: Path, figures: dict, seen):
     say(f'see {write_pictures(folder, figures, seen.vectors, seen.facts, lambda row: open_photo(seen.photos[row].path, name=seen.photos[row].name))}')
 
 # %% ../nbs/07a_cli_models.ipynb #d1ac3f92
-def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictures: Path|None, slices: int):
+def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictures: Path|None, slices: int, groups: bool):
     "Retrieval of a model and its floors, with what else was asked for."
     from petlost.photoset import read_photos
-    from petlost.embed import FLOORS
+    from petlost.embed import FLOORS, listing_of, open_model
+    from petlost.fairness import group_dict
     from petlost.report import report_dict, show_report
     from petlost.search import embed_models, evaluate_photos, record_figures
     if pictures: import_module('matplotlib') # if it is missing, say so before minutes of work
+    if record: open_model(*listing_of(model)) # likewise
     seen = embed_models(read_photos(photos), dict.fromkeys([model, *FLOORS]), progress=True)
     figures, problems = evaluate_photos(seen)
     report_skipped(problems)
@@ -127,6 +141,10 @@ def _evaluate_pets(photos: Path, model: str, as_json: bool, record: bool, pictur
         parts, sliced = _parts(seen, model, slices)
         if as_json: found[model] |= dict(parts=[p.to_dict() for p in parts], slices=[_plain(f) for f in sliced])
         else: _print_parts(parts, sliced, slices)
+    if groups or record:
+        by_group = _groups(seen, model, record)
+        if as_json: found[model] |= {k: list(map(group_dict, g)) for k, g in by_group.items()}
+        else: _print_groups(by_group)
     if as_json: print(json.dumps(found, indent=1))
     if pictures: _write_pictures(pictures, figures, seen)
 
@@ -137,20 +155,21 @@ def evaluate(
     photos: Photos,
     model: Model='petlost',
     as_json: Annotated[bool, Option('--json', help='print JSON')]=False,
-    record: Annotated[bool, Option(help="keep the headline in the card of the model's folder")]=False,
+    record: Annotated[bool, Option(help="keep the headline and the groups in the card of the model's folder")]=False,
     pictures: Annotated[Path|None, Option(help='a folder for a page with searches, failures, scores and curves')]=None,
-    slices: Annotated[int, Option(min=0, help='also by species, size of gallery and kind of photo, with so many searches a slice; 0 for none')]=0,
+    slices: Annotated[int, Option(min=0, help='also by size of gallery and kind of photo, with so many searches a slice; 0 for none')]=0,
+    groups: Annotated[bool, Option('--groups', help='also by species, coat, size, light and view: for whom it works less well')]=False,
     segmentation: Annotated[bool, Option('--segmentation', help='judge masks instead; PHOTOS is a folder with a masks.csv')]=False,
     segmenter: Annotated[list[str], Option(help='with --segmentation: whose masks, saliency or sam:CHECKPOINT; may be given several times')]=['saliency'],
     drawn: Annotated[int, Option(min=0, help='with --segmentation: how many drawn pets in each slice; 0 for none')]=24,
     sheet: Annotated[Path|None, Option(callback=checked(picture_file), help='with --segmentation: save the best, the middle and the worst masks as a picture')]=None,
 ):
     "Leave-one-out retrieval by source and the headline, beside the colour histogram and the frozen backbone; or the masks."
-    for name in ('model', 'record', 'pictures', 'slices') if segmentation else ('segmenter', 'drawn', 'sheet'):
+    for name in ('model', 'record', 'pictures', 'slices', 'groups') if segmentation else ('segmenter', 'drawn', 'sheet'):
         if context.get_parameter_source(name).name == 'COMMANDLINE':
             raise typer.BadParameter(f"--{name} {'does not go with' if segmentation else 'needs'} --segmentation")
     if segmentation: return _evaluate_masks(photos, list(dict.fromkeys(segmenter)), drawn, as_json, sheet)
-    _evaluate_pets(photos, model, as_json, record, pictures, slices)
+    _evaluate_pets(photos, model, as_json, record, pictures, slices, groups)
 
 # %% ../nbs/07a_cli_models.ipynb #60c94d47
 def parse_schedule(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'FLOORS', 'BUILTIN', 'THUMBNAIL', 'FROZEN', 'BESIDE', 'Part', 'colour_histogram', 'part_vector',
-           'PetEmbedder', 'save_model', 'open_model', 'adapted_model', 'base_id', 'export_model', 'load_model',
-           'Embedded', 'thumbnail', 'embed_photos', 'embed_set', 'embed_folder', 'frozen_model', 'fast_model', 'unit']
+           'PetEmbedder', 'save_model', 'open_model', 'adapted_model', 'base_id', 'export_model', 'listing_of',
+           'load_model', 'Embedded', 'thumbnail', 'embed_photos', 'embed_set', 'embed_folder', 'frozen_model',
+           'fast_model', 'unit']
 
 # %% ../nbs/02_embed.ipynb #cfd4c660
 import hashlib, io, json, os, tempfile, threading
@@ -270,14 +271,21 @@ def _from_timm(name: str) -> PetEmbedder:
     return save_model(PetEmbedder(f'timm:{name}', (Part('graph', file='graph.onnx', **facts),), dim, folder, 'none'), folder)
 
 # %% ../nbs/02_embed.ipynb #caf7b58c
+def listing_of(
+    path: str|Path, # a model's folder, or a listing in it, such as MODEL/fast.json
+) -> tuple[Path, str]: # the folder and the name of the listing
+    "Where a model is written down."
+    path = Path(path)
+    return (path.parent, path.name) if path.is_file() else (path, 'model.json')
+
 def load_model(
-    name: str|Path='petlost', # a model's folder, a name in `BUILTIN`, or 'timm:<name>'
+    name: str|Path='petlost', # a model's folder, or a listing in it; a name in `BUILTIN`, or 'timm:<name>'
 ) -> PetEmbedder:
     "The model of that name; raises `ValueError` when there is none or it cannot be used."
     if str(name) in BUILTIN: return _builtin(str(name))
     if str(name).startswith('timm:'): return _from_timm(str(name)[5:])
     if not Path(name).exists(): raise ValueError(f"no model {name}: use a model's folder, {', '.join(BUILTIN)} or timm:<name>")
-    return open_model(name)
+    return open_model(*listing_of(name))
 
 # %% ../nbs/02_embed.ipynb #50e9ec22
 THUMBNAIL = 256

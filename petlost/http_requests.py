@@ -6,7 +6,7 @@
 __all__ = ['MAX_BODY', 'MAX_PHOTOS', 'MAX_K', 'MAX_TEXT', 'SEARCH', 'MAX_FIELDS', 'PHOTO_KINDS', 'JSON_KIND', 'FORM_KIND',
            'Refused', 'refusal', 'plainly_told', 'Limited', 'Field', 'number', 'text', 'yes_no', 'place', 'tags',
            'read_fields', 'parse_options', 'parse_json', 'read_form', 'kind_of', 'check_kind', 'read_body',
-           'read_search', 'Guarded']
+           'read_search', 'until_gone', 'Guarded']
 
 # %% ../nbs/05k_requests.ipynb #39c21e2a
 import base64, binascii, json, math
@@ -286,6 +286,15 @@ async def read_search(
         return photos, parse_options(fields, texts)
     options = parse_options(_once(request.query_params.multi_items()))
     return [await Limited(request.scope, request.receive).body()], options
+
+# %% ../nbs/05k_requests.ipynb #91b0c1d3
+def until_gone(
+    request: Request, # whose body was read
+) -> Callable: # to call and await; it comes back when the client has gone
+    "How to know that nobody waits any more."
+    async def gone():
+        while (await request.receive())['type'] != 'http.disconnect': pass
+    return gone
 
 # %% ../nbs/05k_requests.ipynb #3ae00e9b
 class _Patience(HttpToolsProtocol):

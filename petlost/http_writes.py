@@ -264,9 +264,8 @@ async def verdicts(self: Writes,
 
 # %% ../nbs/05l_http_writes.ipynb #0d351d97
 def routes(
-    token: str|None=None, # who brings it may write
+    writes: Writes, # what may be written, and by whom
 ) -> list[Route]:
     "The addresses of this notebook."
-    writes = Writes(token)
     return [Route('/reports', writes.add, methods=['POST']), Route('/reports/{id:path}', writes.one, methods=['GET', 'DELETE']),
             Route('/verdicts', writes.verdicts, methods=['POST'])]

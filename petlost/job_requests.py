@@ -86,6 +86,14 @@ def transform_request(
         TransformResources=dict(InstanceType=job.instance_type, InstanceCount=1) | _volume_key(job), Tags=_tags(job)))
 
 # %% ../nbs/05s_job_requests.ipynb #2fbc6906
+def _groups(kept: dict) -> tuple[list, str]: # metrics by Amazon's schema; a sentence, '' where nothing is kept
+    "What the card says of groups of pets, from `petlost evaluate --record`."
+    every = [(f"{'drawn pets, ' * (kind == 'drawn')}{g['name']}", g) for kind in ('photos', 'drawn') for g in kept.get(kind, []) if g['verdict']]
+    metrics = [dict(name=name, type='number', value=round(d['value'], 4), notes=f"{g['verdict']}; 95 % interval over pets {d['low']:+.3f} to {d['high']:+.3f}; {g['compared']} pets compared")
+               for name, g in every if (d := g['difference'])]
+    said = {word: [name for name, g in every if g['verdict'] == word] for word in ('worse', 'too few pets to say')}
+    return metrics, ''.join(f' {word.capitalize()}: {", ".join(names)}.' for word, names in said.items() if names)
+
 def model_card(
     model: str|Path='petlost', # as `load_model` takes it
 ) -> dict: # by the schema of SageMaker's model cards
@@ -94,10 +102,12 @@ def model_card(
     loaded = load_model(model)
     figures = [dict(name=name, type='number', value=round(f['value'], 4), notes=f"95 % interval over pets {f['low']:.3f} to {f['high']:.3f}") for name, f in loaded.card.get('figures', {}).items()]
     exam = dict(name='retrieval', evaluation_observation='leave-one-out, mean over sources', metric_groups=[dict(name='retrieval', metric_data=figures)])
+    groups, worse = _groups(loaded.card.get('groups', {}))
+    if groups: exam['metric_groups'].append(dict(name='groups of pets: difference from the other pets of the same sources', metric_data=groups))
     return dict(model_overview=dict(model_description=f'{loaded.name}: {loaded.dim} numbers a photo; id {loaded.id}', algorithm_type='embedding', problem_type='re-identification of lost and found pets'),
         intended_uses=dict(purpose_of_model='Ranks reports of lost and found pets by their likeness to the pet in a photo.',
             intended_uses='A person looks at the ranked reports and decides. Not for proof of ownership, nor for any decision without a person; not for people in the photos.',
-            factors_affecting_model_efficiency='Dark, blurred or cropped photos, uniform coats, and kinds of animals other than dogs and cats.', risk_rating='Low',
+            factors_affecting_model_efficiency='Dark, blurred or cropped photos, uniform coats, and kinds of animals other than dogs and cats.' + worse, risk_rating='Low',
             explanations_for_risk_rating='A missed match costs time; the pet stays in the list for anybody who looks further.')) | (dict(evaluation_details=[exam]) if figures else {})
 
 # %% ../nbs/05s_job_requests.ipynb #d7503e6c

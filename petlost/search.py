@@ -21,8 +21,9 @@ from .duplicates import SharedPhoto
 from .facts import filled
 from .photo import BadPhoto
 from .photoset import Photo, PhotoSet
-from .embed import PetEmbedder, embed_photos, embed_set, load_model, open_model, save_model
+from .embed import PetEmbedder, embed_photos, embed_set, listing_of, load_model, open_model, save_model
 from .engines import catalogue_at, model_at, open_catalogue
+from .attributes import look_row
 from .calibrate import Calibration, calibration_by_source, ece, fit_abstain, fit_calibration, search_pairs
 from .evaluate import Figures, Shortcut, chance, retrieval
 from .kept_masks import KeptMasks
@@ -117,8 +118,18 @@ class Searcher:
         "Find the pet in each photo and embed it; raises `ValueError` without photos, or for a box beyond its photo."
         if not photos: raise ValueError('no photo to search with')
         meant = zip(photos, boxes or [None] * len(photos), strict=True)
-        segs = [segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0] for photo, box in meant]
-        return Query(list(photos), segs, self.vectors(photos, segs))
+        photos, segs = zip(*[self.find_pet(photo, box) for photo, box in meant])
+        return Query(list(photos), list(segs), self.vectors(photos, segs))
+
+    def find_pet(self,
+        photo: Image.Image,     # upright RGB
+        box: tuple|None=None,   # left, top, right, bottom in pixels of the pet that is meant
+    ) -> tuple[Image.Image, Segmentation]: # what is looked at, and where the pet is in it
+        "Where the pet is; raises `ValueError` for a box beyond the photo. Of a model that compares whole photos the box is the photo."
+        seg = segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0]
+        if not box or self.model.segmenter != 'none': return photo, seg
+        photo = photo.crop(seg.box)
+        return photo, whole_photo(photo)
 
     def close(self):
         "Close the catalogue."
@@ -175,14 +186,16 @@ class SideBySide:
         blocks = [model(photos, all_of_it if model.segmenter == 'none' else segs, seen) for model in self.models.values()]
         found = np.array([['no_pet' not in seg.flags] for seg in segs])
         blocks += [one(photos, segs, seen) * found for one in self.views.values()]
+        blocks.append(np.stack([look_row(photo, seg.mask, seg.flags) for photo, seg in zip(photos, segs)]))
         self.ends = np.cumsum([block.shape[1] for block in blocks])
         return np.concatenate(blocks, axis=1)
 
     def split(self,
         rows: np.ndarray, # float32 [n, everything], from calls
-    ) -> dict: # vectors float32 [n, d] by model name, and by (model name, view): zeros where no pet was found
-        "The vectors of each model and of each of its views."
-        return dict(zip([*self.models, *self.views], np.split(rows, self.ends[:-1], axis=1)))
+    ) -> tuple[dict, np.ndarray]: # vectors float32 [n, d] by model name, and by (model name, view): zeros where no pet was found; rows of `look_row`
+        "The vectors of each model and of each of its views, and what the photos show."
+        *blocks, looks = np.split(rows, self.ends[:-1], axis=1)
+        return dict(zip([*self.models, *self.views], blocks)), looks
 
 # %% ../nbs/05a_search.ipynb #0885d380
 def _facts(photoset: PhotoSet, photos: Sequence) -> tuple[list, list, list|None]:
@@ -198,6 +211,7 @@ class EmbeddedSet:
     vectors: dict                  # float32 [photos, d] by model name, and by (model name, view): zeros where no pet was found
     models: dict[str, PetEmbedder] # by name
     problems: list[BadPhoto]       # what could not be used
+    looks: np.ndarray              # float32 [photos, 7], of `look_row`: what they show
 
     @property
     def facts(self) -> tuple[list, list, list|None]:
@@ -217,8 +231,9 @@ def embed_models(
         here = (segmenter, 'none') if segmenter == segmenters[0] else (segmenter,)
         side = SideBySide(segmenter, {name: m for name, m in loaded.items() if m.segmenter in here})
         rows, photos, problems = embed_set(photoset, side, progress)
-        vectors |= side.split(rows)
-    return EmbeddedSet(photoset, photos, vectors, loaded, problems)
+        found, seen = side.split(rows)
+        vectors, looks = vectors | found, seen if segmenter == segmenters[0] else looks
+    return EmbeddedSet(photoset, photos, vectors, loaded, problems, looks)
 
 # %% ../nbs/05a_search.ipynb #0e9cde82
 def _certainty(vectors: np.ndarray, facts: tuple) -> Certainty|None:
@@ -284,9 +299,9 @@ def calibrate_model(
 
 # %% ../nbs/05a_search.ipynb #692787ea
 def record_figures(
-    folder: str|Path, # a model's folder
+    path: str|Path,   # a model's folder, or a listing in it
     figures: Figures, # of this model
 ) -> PetEmbedder: # the model with the figures in its card
     "Keep the headline figures with their intervals in the model card."
-    model = open_model(folder)
-    return save_model(replace(model, card=model.card | dict(figures=figures.to_dict()['mean'])), folder)
+    model = open_model(*(where := listing_of(path)))
+    return save_model(replace(model, card=model.card | dict(figures=figures.to_dict()['mean'])), *where)

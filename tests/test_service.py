@@ -177,7 +177,7 @@ def test_snapshots_come_under_load_and_nobody_notices(days, bodies, tmp_path):
         wait_ready(url)
         def json_and_page(http):
             if len(load.replies) % 3: return http.post(url + 'invocations', content=bodies[0], headers=JPEG, params=dict(k=8))
-            return http.post(url, files={'photo': ('x.jpg', bodies[0], 'image/jpeg')})
+            return http.post(url, files={'photo': ('x.jpg', bodies[0], 'image/jpeg')}, follow_redirects=True)
         with Load(4, json_and_page) as load:
             for day in ('tuesday', 'wednesday'):
                 load.wait_for(20)
