@@ -4,12 +4,12 @@ BIN := .venv/bin
 export PYTHONWARNINGS := ignore
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test setup lab clean lock sync bench-data bench-segment bench-embed bench-mining bench-index bench-serve bench-engines bench-milvus ablation
+.PHONY: demo test setup lab docs site clean lock sync bench bench-rivals bench-data bench-segment bench-embed bench-mining bench-index bench-serve bench-engines bench-milvus ablation
 
 demo: .venv/core
 	petlost demo
 
-test: .venv/dev .venv/milvus/ready
+test: .venv/dev .venv/milvus/ready .venv/browser
 	timeout 300 pytest -q tests/test_in_sync.py
 	timeout 1500 nbdev_test
 	timeout 1500 pytest -q tests --ignore tests/test_in_sync.py
@@ -35,40 +35,55 @@ lab: .venv/dev
 	-$(PYTHON) -m venv .venv/milvus && $(BIN)/uv pip install -q --python .venv/milvus/bin/python milvus==2.3.5 'setuptools<81' 'numpy<2' \
 		&& .venv/milvus/bin/python -c "import milvus; milvus._initialize_data_files('.venv/milvus/unpacked')" && touch $@
 
+# Chromium for the tests of the page: where there is none and we are root on Debian, it is installed. Without one, those tests say so and are passed over.
+.venv/browser: | .venv/dev
+	-for name in chromium chromium-browser google-chrome; do if command -v $$name; then touch $@; exit 0; fi; done; \
+		[ "$$(id -u)" = 0 ] && timeout 120 apt-get update -q && timeout 600 apt-get install -yq chromium && touch $@
+
 .venv/uv:
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9,<1'
 	touch $@
 
+# All of the benchmarks below but bench-milvus, and one table: about an hour on two idle cores. PHOTOS=FOLDER takes real ones, SOME=12 only so many pets of each source, COUNT=20000 is the size of catalogues, ONLY='STEP ...' are the steps to run. What is done is not done again,
+# unless its code has changed or AGAIN=1 or AGAIN='STEP ...' asks for it.
+bench: .venv/dev .venv/bench .venv/engines .venv/fastapi .venv/milvus/ready
+	python benchmarks/bench.py $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(SOME),--some $(SOME)) $(if $(COUNT),--count $(COUNT)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAIN),--again $(AGAIN))
+
+# Other ways to recognise a pet, on the same photos: accuracy and time. In this and what follows, ARGS are more arguments for the script.
+bench-rivals: .venv/dev .venv/bench
+	PYTHONPATH=.venv/bench python benchmarks/rivals.py $(if $(PHOTOS),--photos $(PHOTOS)) $(ARGS)
+
 # How fast the data room is, beside the plain way; no test depends on it.
 bench-data: .venv/dev
-	python benchmarks/data.py
+	python benchmarks/data.py $(ARGS)
 
-# What a mask costs, beside one forward pass and beside Segment Anything; --photos adds real ones to the drawn.
+# What a mask costs, beside one forward pass and beside Segment Anything; PHOTOS=FOLDER adds real ones to the drawn.
 bench-segment: .venv/dev
-	python benchmarks/segment.py
+	python benchmarks/segment.py $(if $(PHOTOS),--photos $(PHOTOS)) $(ARGS)
 
-# What embedding and evaluation cost, beside timm, wildlife-tools and pytorch-metric-learning; --photos takes real ones.
+# What embedding and evaluation cost, beside timm, wildlife-tools and pytorch-metric-learning; PHOTOS=FOLDER takes real ones.
 bench-embed: .venv/dev .venv/bench
-	PYTHONPATH=.venv/bench python benchmarks/embed.py
+	PYTHONPATH=.venv/bench python benchmarks/embed.py $(ARGS) $(if $(PHOTOS),--photos $(PHOTOS))
 
 # What mining costs, beside brute force and the miner of pytorch-metric-learning; COUNT=200000 photos.
 bench-mining: .venv/dev
-	python benchmarks/mining.py $(if $(COUNT),--count $(COUNT))
+	python benchmarks/mining.py $(if $(COUNT),--count $(COUNT)) $(ARGS)
 
-# What only bench-embed needs: beside the environment, not in it.
+# What only bench-embed and bench-rivals need: beside the environment, not in it. wildlife-tools' classifier needs an older pandas.
 .venv/bench: | .venv/dev
-	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11
+	$(BIN)/uv pip install -q --no-deps --target $@ wildlife-tools==0.0.9 transformers==5.23.0 tokenizers==0.23.3 regex==2026.11.15 pycocotools==2.0.11 \
+		kornia==0.9.0 kornia-rs==0.2.0 pandas==2.3.3 pytz==2025.2 imagehash==4.3.2
 
 # What a catalogue costs and finds as it grows, beside an exact scan: COUNT='10000 100000 1000000' photos; VECTORS=FILE.npz of `petlost embed`
 # takes real ones, KEEP=FOLDER keeps the catalogues.
 bench-index: .venv/dev
-	python benchmarks/index.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
+	python benchmarks/index.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP)) $(ARGS)
 
 # The service under load, beside its own networks and beside a plain handler in torch: MODEL=petlost-fast, PHOTOS=FOLDER takes real ones, OUT=FILE.json
 # keeps the figures for petlost cost and petlost capacity.
 bench-serve: .venv/dev .venv/fastapi
-	PYTHONPATH=.venv/fastapi python benchmarks/serve.py $(if $(MODEL),--model $(MODEL)) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(OUT),--out $(OUT))
+	PYTHONPATH=.venv/fastapi python benchmarks/serve.py $(ARGS) $(if $(MODEL),--model $(MODEL)) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(OUT),--out $(OUT))
 
 # What only bench-serve needs.
 .venv/fastapi: | .venv/dev
@@ -76,7 +91,7 @@ bench-serve: .venv/dev .venv/fastapi
 
 # petlost's catalogue beside other engines for vectors; COUNT=100000 vectors, VECTORS and KEEP as above.
 bench-engines: .venv/engines .venv/milvus/ready
-	PYTHONPATH=.venv/engines python benchmarks/engines.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP))
+	PYTHONPATH=.venv/engines python benchmarks/engines.py $(if $(COUNT),--count $(COUNT)) $(if $(VECTORS),--vectors $(VECTORS)) $(if $(KEEP),--keep $(KEEP)) $(ARGS)
 
 # What only that one needs; an engine that cannot be installed is left out.
 .venv/engines: | .venv/dev
@@ -93,6 +108,14 @@ bench-milvus: .venv/dev .venv/milvus/ready
 ablation: .venv/dev
 	python benchmarks/ablation.py --photos $(PHOTOS) --out ablation
 
+# The notebooks as pages, into _docs/: plain HTML, without Quarto and without a network.
+docs: .venv/dev
+	PYTHONPATH=nbs/_site python nbs/_site/pages.py
+
+# The same notebooks, in the same order, as Quarto makes a site of them: what the workflow `docs` publishes.
+site: .venv/dev
+	PYTHONPATH=nbs/_site nbdev_docs
+
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv
 	$(BIN)/uv pip compile -q setup.py --extra dev --no-header --no-annotate -o requirements.lock
@@ -101,7 +124,7 @@ lock: .venv/uv
 README.md: nbs/index.ipynb | .venv/dev
 	jupyter nbconvert --log-level=ERROR --to markdown --stdout $< | cat -s \
 		| awk '/^```/ {open = !open; if (open && $$0 == "```") $$0 = "```python"} {print}' \
-		| sed -E 's#\]\(((tutorials/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
+		| sed -E 's#\]\((((tutorials|explanations)/)?[0-9a-z_]+\.ipynb|images/)#](nbs/\1#g; s#\]\(\.\./#](#g' > $@
 
 # Notebooks to modules and README, ready to commit.
 sync: .venv/dev

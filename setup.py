@@ -15,7 +15,7 @@ setup(
     long_description=Path('README.md').read_text(encoding='utf-8') if Path('README.md').exists() else '',
     long_description_content_type='text/markdown',
     packages=find_packages(include=['petlost', 'petlost.*']), include_package_data=True, zip_safe=False,
-    package_data={'petlost': ['models/*.onnx', 'models/*/*']},
+    package_data={'petlost': ['models/*.onnx', 'models/*/*', 'static/*']},
     python_requires=f">={cfg['min_python']}", install_requires=cfg['requirements'].split(), extras_require=extras,
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]},
     classifiers=['Programming Language :: Python :: 3.11', 'License :: OSI Approved :: Apache Software License'],

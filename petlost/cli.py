@@ -17,7 +17,7 @@ from .cli_deploy import deploying
 from .cli_improve import improve
 from .cli_models import models
 from .cli_release import release
-from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Until, Weighed, Within, a_time, answer, checked, commands,
+from .terminal import (In, InFolder, Made, Model, Near, Photos, Seen, Since, Species, Status, Tags, Until, Weighed, Within, a_time, answer, checked, commands,
                               picture_file, report_indexed, report_skipped, say, take_in)
 
 # %% ../nbs/07_cli.ipynb #9332f579
@@ -37,12 +37,12 @@ def main(
     answer(app, args)
 
 # %% ../nbs/07_cli.ipynb #b3e3cb06
-def _filters(species, status, near, within, since, until, seen, weigh) -> dict:
+def _filters(species, status, near, within, since, until, seen, weigh, tags) -> dict:
     "What `Catalogue.search` takes; wrong use where one option needs another."
     if within is not None and near is None: raise typer.BadParameter('--within needs --near')
     if since and until and since > until: raise typer.BadParameter('--since is after --until')
     if weigh and not (near or seen): raise typer.BadParameter('--weigh needs --near or --seen')
-    return dict(species=species, status=status, near=near, within_km=within, since=since, until=until, seen=seen, weigh=weigh)
+    return dict(species=species, status=status, near=near, within_km=within, since=since, until=until, seen=seen, weigh=weigh, tags=tags)
 
 # %% ../nbs/07_cli.ipynb #b27ed8fa
 @app.command()
@@ -167,7 +167,7 @@ def search(
     catalogue: In,
     model: Made=None,
     k: Annotated[int, Option('-k', min=1, help='how many reports')]=10,
-    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False,
+    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False, tag: Tags=None,
     as_json: Annotated[bool, Option('--json', help='print a JSON list')]=False,
     html: Annotated[Path|None, Option(help='write a results page as well')]=None,
     box: Annotated[str|None, Option(callback=checked(parse_box), help='LEFT,TOP,RIGHT,BOTTOM in pixels: which pet in the photo is meant')]=None,
@@ -175,7 +175,7 @@ def search(
     "Print the reports that look most like the pet in the photos."
     from petlost.search import Searcher
     if box and len(photos) > 1: raise typer.BadParameter('--box goes with one photo')
-    filters = _filters(species, status, near, within, since, until, seen, weigh)
+    filters = _filters(species, status, near, within, since, until, seen, weigh, tag)
     pictures = _query_photos(photos)
     with Searcher(catalogue, model) as searcher:
         query = searcher.query(pictures, [_scaled(box, pictures[0])] if box else None)
@@ -230,7 +230,7 @@ def watch(
     photos: Annotated[list[Path]|None, Argument(help='photos of one pet: leave a search for it standing')]=None,
     report: Annotated[str|None, Option(help='a report of the catalogue: leave a search for its pet standing')]=None,
     name: Annotated[str|None, Option(help='of the search that is left; one of that name is replaced')]=None,
-    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False,
+    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False, tag: Tags=None,
     least: Annotated[float|None, Option(min=0, max=1, help='probability from which it tells; by default what the model calls likely')]=None,
     budget: Annotated[int, Option(min=1, help='most alerts in seven days')]=5,
     expires: Annotated[str|None, Option(callback=checked(a_time), help='the day on which it ends')]=None,
@@ -240,7 +240,7 @@ def watch(
     "Leave a search standing; or ask all that stand about what is new, and print an alert a line."
     import petlost.watch as library, time
     from petlost.index import Catalogue
-    filters = {k: v for k, v in _filters(species, status, near, within, since, until, seen, weigh).items() if v}
+    filters = {k: v for k, v in _filters(species, status, near, within, since, until, seen, weigh, tag).items() if v}
     if (photos or report) and not name: raise typer.BadParameter('give the search a --name')
     if (photos or report): return _stand(catalogue, photos or [], library.Standing(name, filters, least, budget, expires, report))
     if forget:

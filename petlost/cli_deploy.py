@@ -13,7 +13,7 @@ from typing import Annotated
 # %% ../nbs/07c_cli_deploy.ipynb #c67f1bc5
 import typer
 from typer import Argument, Option
-from .terminal import Near, Seen, Since, Species, Status, Until, Weighed, Within, checked, commands, in_folder, say
+from .terminal import Near, Seen, Since, Species, Status, Tags, Until, Weighed, Within, checked, commands, in_folder, say
 
 # %% ../nbs/07c_cli_deploy.ipynb #3dc2c228
 deploying = commands()
@@ -127,9 +127,9 @@ def invoke(
     name: Name,
     photos: Annotated[list[Path], Argument(help='one photo or several of the same pet')],
     k: Annotated[int, Option('-k', min=1, help='how many reports')]=10,
-    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False,
+    species: Species=None, status: Status=None, near: Near=None, within: Within=None, since: Since=None, until: Until=None, seen: Seen=None, weigh: Weighed=False, tag: Tags=None,
 ):
     "Ask a running endpoint; prints the reports as JSON, like petlost search --json."
     from petlost.deploy import invoke as library
-    asked = dict(k=k, species=species, status=status, near=list(near) if near else None, within_km=within, since=since, until=until, seen=seen, weigh=weigh or None)
+    asked = dict(k=k, species=species, status=status, near=list(near) if near else None, within_km=within, since=since, until=until, seen=seen, weigh=weigh or None, tags=list(tag) if tag else None)
     print(json.dumps(library(name, list(photos), **{key: value for key, value in asked.items() if value is not None}), indent=1))

@@ -6,12 +6,13 @@
 __all__ = ['Column', 'Columns', 'box', 'moment']
 
 # %% ../nbs/04a_columns.ipynb #ef1cf9a6
-import sqlite3
+import json, sqlite3
+from collections.abc import Iterable
 
 # %% ../nbs/04a_columns.ipynb #d8e6770c
 import numpy as np
 from fastcore.basics import patch
-from .facts import SPECIES, STATUSES, haversine_km, parse_place, parse_species, parse_status, parse_time
+from .facts import SPECIES, STATUSES, haversine_km, parse_place, parse_species, parse_status, parse_tags, parse_time
 
 # %% ../nbs/04a_columns.ipynb #56bbd197
 class Column:
@@ -32,13 +33,14 @@ class Column:
         self._n = n
 
 # %% ../nbs/04a_columns.ipynb #983e63c6
-_REPORTS = dict(num='i8', species='i1', status='i1', lat='f8', lon='f8', seen='M8[s]', alive='?')
+_REPORTS = dict(num='i8', species='i1', status='i1', lat='f8', lon='f8', seen='M8[s]', tags='i4', alive='?')
 _PHOTOS = dict(photo='i8', owner='i8', model='i2')
 
 class Columns:
     "Facts of every report, and the report of every photo and the number of the model that made its vector; a row each, in the order they came."
     def __init__(self):
         self.generation = -1 # of the database, when these were brought up to it
+        self.tagsets: dict[int, frozenset[str]] = {} # by the number that stands in `tags`
         self._columns = {name: Column(dtype) for name, dtype in (_REPORTS | _PHOTOS).items()}
         self._last, self._before = Column('i4'), Column('i4') # by report: row of its last photo; by photo: row of the one before it; -1 for none
 
@@ -92,11 +94,11 @@ def from_arrays(cls: Columns,
     return columns
 
 # %% ../nbs/04a_columns.ipynb #15fc488c
-def _facts(rows: list[tuple]) -> list: # of num, species, status, lat, lon, seen_at; columns as `Columns` has them
-    num, species, status, lat, lon, seen = zip(*rows) if rows else [()] * 6
+def _facts(rows: list[tuple]) -> list: # of num, species, status, lat, lon, seen_at, tags; columns as `Columns` has them
+    num, species, status, lat, lon, seen, tags = zip(*rows) if rows else [()] * 7
     code = lambda words, known: np.array([1 + known.index(w) if w else 0 for w in words], 'i1')
     return [np.array(num, 'i8'), code(species, SPECIES), code(status, STATUSES), np.array(lat, 'f8'), np.array(lon, 'f8'),
-            np.array([(t or 'NaT').rstrip('Z') for t in seen], 'M8[s]'), np.ones(len(rows), bool)]
+            np.array([(t or 'NaT').rstrip('Z') for t in seen], 'M8[s]'), np.array(tags, 'i4'), np.ones(len(rows), bool)]
 
 def _at(known: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # both rising: where those that are there lie; which are new
     at = np.searchsorted(known, wanted)
@@ -137,12 +139,13 @@ def sync(self: Columns,
     db: sqlite3.Connection, # inside a transaction
 ) -> np.ndarray: # int64, numbers of photos that are new here, rising
     "Bring the columns up to the state of the database."
+    format, = db.execute('PRAGMA user_version').fetchone()
+    if format >= 7: self.tagsets |= {num: frozenset(json.loads(tags)) for num, tags in db.execute('SELECT num, tags FROM tagsets WHERE num > ?', (max(self.tagsets, default=0),))}
     generation, = db.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()
     if generation == self.generation: return np.zeros(0, 'i8')
-    format, = db.execute('PRAGMA user_version').fetchone()
-    noted, model = format >= 4, 'model' if format >= 5 else '1'
+    noted, model, tags = format >= 4, 'model' if format >= 5 else '1', 'ifnull(tags, 0)' if format >= 7 else '0'
     changed = f'SELECT report FROM changes WHERE generation > {int(self.generation)}' if noted else 'SELECT num FROM reports'
-    facts = db.execute(f'SELECT num, species, status, lat, lon, seen_at FROM reports WHERE num IN ({changed}) ORDER BY num').fetchall()
+    facts = db.execute(f'SELECT num, species, status, lat, lon, seen_at, {tags} FROM reports WHERE num IN ({changed}) ORDER BY num').fetchall()
     photos = db.execute(f'SELECT num, report, {model} FROM photos WHERE report IN ({changed}) ORDER BY num').fetchall()
     if len(self.num): self._forget(np.sort(np.array(db.execute(changed).fetchall(), 'i8').ravel()) if noted else self.num)
     self.generation = generation
@@ -154,7 +157,9 @@ def compacted(self: Columns) -> Columns:
     "The same without the rows of what was removed."
     place = np.cumsum(self.alive) - 1
     kept, owned = {name: getattr(self, name)[self.alive] for name in _REPORTS}, self.owner >= 0
-    return Columns.from_arrays(self.generation, kept | dict(photo=self.photo[owned], owner=place[self.owner[owned]], model=self.model[owned]))
+    columns = Columns.from_arrays(self.generation, kept | dict(photo=self.photo[owned], owner=place[self.owner[owned]], model=self.model[owned]))
+    columns.tagsets = self.tagsets
+    return columns
 
 # %% ../nbs/04a_columns.ipynb #d92377b8
 def box(
@@ -192,6 +197,14 @@ def moment(
     text = parse_time(text)
     return np.datetime64(text.rstrip('Z')) if text else None
 
+# %% ../nbs/04a_columns.ipynb #cb64567e
+@patch
+def _tagged(self: Columns, tags: tuple[str, ...]) -> np.ndarray: # bool [reports]
+    "Which reports have all of these."
+    passes = np.zeros(1 + max(self.tagsets, default=0), bool)
+    passes[[num for num, own in self.tagsets.items() if own.issuperset(tags)]] = True
+    return passes.take(self.tags)
+
 # %% ../nbs/04a_columns.ipynb #215808f4
 @patch
 def allowed(self: Columns,
@@ -199,18 +212,20 @@ def allowed(self: Columns,
     near: tuple[float, float]|None=None,              # (lat, lon) in degrees
     within_km: float|None=None,                       # radius around `near`
     since: str|None=None, until: str|None=None,       # time window, both ends included
+    tags: str|Iterable[str]|None=None,                # all of them, as `parse_tags` takes them
 ) -> np.ndarray: # bool [reports]
     "Which reports pass the filters; raises `ValueError` for filters that make no sense."
     species, status, start, stop = parse_species(species), parse_status(status), moment(since), moment(until, end=True)
     if start is not None and stop is not None and stop < start: raise ValueError(f'the time window is empty: until {until} is before since {since}')
     if within_km is not None and near is None: raise ValueError(f'within {within_km} km of what? give a place')
     if within_km is not None and not within_km >= 0: raise ValueError(f'within {within_km} km: a distance is 0 or more')
-    ok = self.alive.copy()
+    ok, tags = self.alive.copy(), parse_tags(tags)
     if species: ok &= self.species == 1 + SPECIES.index(species)
     if status: ok &= self.status == 1 + STATUSES.index(status)
     if start is not None: ok &= self.seen >= start
     if stop is not None: ok &= self.seen <= stop
     if within_km is not None: ok &= self.near(near, within_km)
+    if tags: ok &= self._tagged(tags)
     return ok
 
 @patch

@@ -174,12 +174,12 @@ def _exams(folder: Path, known: _Known, judge: PhotoSet|None, progress: bool) ->
 
 # %% ../nbs/05j_cycle.ipynb #4e7591e1
 def _costs(folder: Path, known: _Known, candidate: PetEmbedder, limits: Limits) -> dict: # as `gate` takes them
-    "The least time for a photo in turns, for other work on the machine only adds to it, and size on the disk."
+    "Processor time for a photo, the least of several turns, for other work on the machine only adds to it; and size on the disk."
     with Store.open(folder) as store: photos = [open_photo(store.thumbnail(*name), name=name[1]) for name in known.photos[:8]]
     models, segs, took = (known.model, candidate), get_segmenter(known.model.segmenter)(photos), []
     for turn in range(12):
-        since = [time.perf_counter()]
-        for model in models[::1 - turn % 2 * 2]: model(photos, segs); since.append(time.perf_counter())
+        since = [time.process_time()]
+        for model in models[::1 - turn % 2 * 2]: model(photos, segs); since.append(time.process_time())
         took.append(np.diff(since)[::1 - turn % 2 * 2] / len(photos) * 1e3)
     size = [sum((model.folder / name).stat().st_size for name in model.files) / 1e6 for model in models]
     return {'milliseconds a photo': (*np.min(took, axis=0).tolist(), limits.slower), 'megabytes': (*size, limits.bigger)}

@@ -72,7 +72,7 @@ def connect(
         return opened('mode=ro&immutable=1'), True
 
 # %% ../nbs/03a_database.ipynb #13e0493d
-FORMAT = 6 # of the tables
+FORMAT = 7 # of the tables
 _FORGET = '''CREATE INDEX {0}_by_key ON {0} (key);
 CREATE TRIGGER forget_{0} AFTER DELETE ON {0} WHEN NOT EXISTS (SELECT 1 FROM photos WHERE key = OLD.key UNION ALL SELECT 1 FROM repeats WHERE key = OLD.key)
     BEGIN DELETE FROM masks WHERE key = OLD.key; END;'''
@@ -117,6 +117,16 @@ CREATE TABLE shown (num INTEGER PRIMARY KEY, query INTEGER NOT NULL REFERENCES r
 CREATE TABLE shown_reports (shown INTEGER NOT NULL REFERENCES shown ON DELETE CASCADE, place INTEGER NOT NULL,
     report INTEGER NOT NULL REFERENCES reports ON DELETE CASCADE, PRIMARY KEY (shown, place)) WITHOUT ROWID;
 CREATE INDEX shown_reports_by_report ON shown_reports (report);
+'''
+
+# %% ../nbs/03a_database.ipynb #2aa0bad2
+_UNUSED = 'BEGIN DELETE FROM tagsets WHERE num = OLD.tags AND NOT EXISTS (SELECT 1 FROM reports WHERE tags = OLD.tags); END;'
+_ADDED[7] = f'''
+CREATE TABLE tagsets (num INTEGER PRIMARY KEY AUTOINCREMENT, tags TEXT NOT NULL UNIQUE);
+ALTER TABLE reports ADD COLUMN tags INTEGER;
+CREATE INDEX reports_by_tags ON reports (tags) WHERE tags IS NOT NULL;
+CREATE TRIGGER untag_update AFTER UPDATE OF tags ON reports WHEN OLD.tags IS NOT NEW.tags {_UNUSED}
+CREATE TRIGGER untag_delete AFTER DELETE ON reports WHEN OLD.tags IS NOT NULL {_UNUSED}
 '''
 
 def _later(version: int) -> str: # SQL: what formats after this one have added, and the new number

@@ -155,6 +155,7 @@ def deploy(
     "Create or update an endpoint and wait until it answers; raises `ValueError` for requests that cannot be right and for a release that was not promoted, before anything is sent, and for what AWS refuses or takes back."
     requests = deploy_requests(plan)
     if dry_run:
+        if report is not None and not force: check_report(report, plan.model_data_url)
         update = update_request(plan, next(p['EndpointConfigName'] for _, o, p in requests if o == 'CreateEndpointConfig'))
         print(json.dumps([dict(service=s, operation=o, parameters=p) | (dict(where_there_is_one=dict(operation='UpdateEndpoint', parameters=update)) if o == 'CreateEndpoint' else {}) for s, o, p in requests], indent=1))
         return [(operation, 'planned') for _, operation, _ in requests]

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_BODY', 'MAX_PHOTOS', 'MAX_K', 'MAX_TEXT', 'SEARCH', 'MAX_FIELDS', 'PHOTO_KINDS', 'JSON_KIND', 'FORM_KIND',
-           'Refused', 'refusal', 'plainly_told', 'Limited', 'Field', 'number', 'text', 'yes_no', 'place', 'read_fields',
-           'parse_options', 'parse_json', 'read_form', 'kind_of', 'check_kind', 'read_body', 'read_search', 'Guarded']
+           'Refused', 'refusal', 'plainly_told', 'Limited', 'Field', 'number', 'text', 'yes_no', 'place', 'tags',
+           'read_fields', 'parse_options', 'parse_json', 'read_form', 'kind_of', 'check_kind', 'read_body',
+           'read_search', 'until_gone', 'Guarded']
 
 # %% ../nbs/05k_requests.ipynb #39c21e2a
 import base64, binascii, json, math
@@ -23,7 +24,7 @@ from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # %% ../nbs/05k_requests.ipynb #1a9eedfd
-from .facts import SPECIES, STATUSES, parse_place, parse_species, parse_status, parse_time
+from .facts import MAX_TAG, MAX_TAGS, SPECIES, STATUSES, parse_place, parse_species, parse_status, parse_tags, parse_time
 from .photo import one_line
 
 # %% ../nbs/05k_requests.ipynb #d44b9e2e
@@ -143,6 +144,15 @@ def place() -> dict: # schema and read of a `Field`
     bounds = [dict(type='number', minimum=-most, maximum=most) for most in (90, 180)]
     return dict(schema=dict(anyOf=[dict(type='array', prefixItems=bounds, items=False, minItems=2), dict(type='string', maxLength=MAX_TEXT)]), read=read)
 
+# %% ../nbs/05k_requests.ipynb #4e255246
+def tags() -> dict: # schema and read of a `Field`
+    "Tags from a list of them, or from 'black; red collar'."
+    def read(value):
+        if not isinstance(value, (str, list)): raise ValueError(f'must be words, not {str(value)[:40]!r}')
+        return parse_tags(value)
+    longest = MAX_TAGS * (MAX_TAG + 1)
+    return dict(schema=dict(anyOf=[dict(type='array', items=dict(type='string', maxLength=MAX_TAG), maxItems=MAX_TAGS), dict(type='string', maxLength=longest)]), read=read)
+
 # %% ../nbs/05k_requests.ipynb #b873abb8
 _DATE = '2026-03-04'
 SEARCH = (
@@ -153,6 +163,7 @@ SEARCH = (
     Field('within_km', **number(float, 0, 20_040), says='keep what is this near; needs near', example=20),
     Field('since', **text(parse_time), says='keep what was seen then or later, ISO 8601', example=_DATE),
     Field('until', **text(parse_time), says='keep what was seen then or earlier; a day includes its evening', example=_DATE),
+    Field('tags', **tags(), says='keep reports that have all of these, as ["black"] or "black; collar"', example=['black']),
     Field('seen', **text(parse_time), says='when the pet was seen, to weigh', example=_DATE),
     Field('weigh', **yes_no(), says='rank by place and time as well; needs near or seen', example=True),
 )
@@ -275,6 +286,15 @@ async def read_search(
         return photos, parse_options(fields, texts)
     options = parse_options(_once(request.query_params.multi_items()))
     return [await Limited(request.scope, request.receive).body()], options
+
+# %% ../nbs/05k_requests.ipynb #91b0c1d3
+def until_gone(
+    request: Request, # whose body was read
+) -> Callable: # to call and await; it comes back when the client has gone
+    "How to know that nobody waits any more."
+    async def gone():
+        while (await request.receive())['type'] != 'http.disconnect': pass
+    return gone
 
 # %% ../nbs/05k_requests.ipynb #3ae00e9b
 class _Patience(HttpToolsProtocol):

@@ -25,7 +25,7 @@ from .database import CatalogueError
 from .embed import PetEmbedder, embed_photos
 from .engines import model_at
 from .facts import SPECIES, STATUSES, Report, parse_place, parse_species, parse_status, parse_time
-from .http_requests import Field, Limited, Refused, check_kind, number, plainly_told, read_body, read_fields, text
+from .http_requests import Field, Limited, Refused, check_kind, number, plainly_told, read_body, read_fields, tags, text
 from .inbox import leave
 from .index import Catalogue
 from .kept_masks import KeptMasks
@@ -76,6 +76,7 @@ REPORT = (
     Field('lat', **number(float, -90, 90), says='degrees north; with lon', example=41.9),
     Field('lon', **number(float, -180, 180), says='degrees east; with lat', example=12.5),
     Field('seen_at', **text(parse_time), says='ISO 8601, UTC where it names no zone', example='2026-03-04T18:30+02:00'),
+    Field('tags', **tags(), says='words of the shelter\'s own; shown to whoever searches', example=['black', 'red collar']),
     Field('pet', **text(plain_name, MAX_ID), says='which animal, where somebody knows it', example='Rex'),
 )
 
@@ -138,7 +139,7 @@ def _embedded(catalogue: Catalogue, model: PetEmbedder, found: PhotoSet, photos:
 def report_facts(
     catalogue: Catalogue,
     id: str, # `Report.id`
-) -> dict: # id, species, status, lat, lon, seen_at; photos: name and what was noticed of each
+) -> dict: # id, species, status, lat, lon, seen_at, tags; photos: name and what was noticed of each
     "What is told of a report, which is no more than searches tell; raises `Refused` 404."
     if catalogue.missing([id]): raise Refused(404, f'no report {id[:MAX_ID]!r} in this catalogue', 'id')
     facts = {name: value for name, value in vars(catalogue.report(id)).items() if name != 'pet'}
@@ -263,9 +264,8 @@ async def verdicts(self: Writes,
 
 # %% ../nbs/05l_http_writes.ipynb #0d351d97
 def routes(
-    token: str|None=None, # who brings it may write
+    writes: Writes, # what may be written, and by whom
 ) -> list[Route]:
     "The addresses of this notebook."
-    writes = Writes(token)
     return [Route('/reports', writes.add, methods=['POST']), Route('/reports/{id:path}', writes.one, methods=['GET', 'DELETE']),
             Route('/verdicts', writes.verdicts, methods=['POST'])]

@@ -156,6 +156,7 @@ class Hit:
     distance_km: float|None=None # from the place of the query, where both are known
     likely: bool|None=None    # is the probability above the model's threshold? None when it has no calibration
     evidence: float|None=None # log-odds that place and time have added; None when they were not weighed
+    tags: tuple[str, ...]=()  # of the report
 
 # %% ../nbs/05_index.ipynb #c0c6dffa
 @patch
@@ -175,7 +176,8 @@ def _hits(self: Catalogue,
         photos, place = [names[photo] for photo in columns.photo[likest].tolist()], facts[num][3:5]
         km = None if near is None or place[0] is None else float(haversine_km(*near, *place))
         chance = None if row.log_odds is None else float(sigmoid(row.log_odds))
-        hits.append(Hit(facts[num][0], min(max(row.score, -1.), 1.), chance, photos[0], *facts[num][1:], photos, km, None if chance is None else chance > row.abstain, row.evidence))
+        tags = columns.tagsets.get(int(columns.tags[row.report]), ())
+        hits.append(Hit(facts[num][0], min(max(row.score, -1.), 1.), chance, photos[0], *facts[num][1:], photos, km, None if chance is None else chance > row.abstain, row.evidence, tuple(sorted(tags))))
     return hits
 
 # %% ../nbs/05_index.ipynb #acbf704a
@@ -192,6 +194,7 @@ def search(self: Catalogue,
     exclude_reports: Iterable[str]=(), # ids never to return
     seen: str|None=None,             # when the query was seen, to weigh
     weigh: bool=False,               # rank by place and time as well, as far as `near` and `seen` are given
+    tags: str|Iterable[str]|None=None, # keep reports that have all of these
 ) -> list[Hit]: # best first, at most `k`; fewer when fewer reports pass
     "The reports most like the query; raises `ValueError` for bad queries, filters that make no sense, or where chances are needed and the model is not calibrated."
     if k != int(k) or k < 1: raise ValueError(f'k is {k}: ask for 1 report or more')
@@ -200,7 +203,7 @@ def search(self: Catalogue,
     with self._reading() as db, one_thread():
         self._sync(db)
         queries = self._queries(queries, weigh)
-        allowed = self._columns.allowed(species, status, near, within_km, since, until)
+        allowed = self._columns.allowed(species, status, near, within_km, since, until, tags)
         if hidden := list(exclude_reports): allowed[self._rows(db, hidden)] = False
         rows = self._found(db, queries, int(k), allowed, Weigh(near, seen, parse_status(status), self.spreads()) if weigh else None)[:int(k)]
         return self._hits(db, rows, near) if rows else []
@@ -264,7 +267,7 @@ def update(self: Catalogue,
 
 @patch
 def count(self: Catalogue,
-    **filters, # species, status, near, within_km, since, until as `search` takes them
+    **filters, # species, status, near, within_km, since, until, tags as `search` takes them
 ) -> dict[str, int]: # reports and photos
     "How much passes the filters; all of it without any."
     if not filters: return Store.count(self)

@@ -53,7 +53,7 @@ def keep_query(
     photo: str|Path|bytes,  # what was searched with
     match: str,             # id of the report that turned out to be the same pet
     consent: str,           # who agreed, when and to what
-    filters: dict|None=None, # what was asked besides: species, status, near, within_km, since, until
+    filters: dict|None=None, # what was asked besides: species, status, near, within_km, since, until, tags
 ) -> Kept:
     "Keep a search with its answer; raises `BadPhoto`, and `ValueError` without consent or without such a report."
     folder = Path(folder)

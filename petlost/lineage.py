@@ -96,6 +96,7 @@ def draw_lineage(
     for (name, found), colour in zip(points.items(), ('#357', '#c63', '#395', '#939', '#777', '#a80')):
         out = [p for p in found if p[3] == 'released']
         if out: ax.plot([out[0][0] - 1, *(p[0] for p in out)], [out[0][1], *(p[2] for p in out)], 'o-', color=colour, label=name)
+        else: ax.plot([], [], 'x', color=colour, label=name)
         for n, old, new, did, change in found:
             ax.plot([n, n], [old + change[1], old + change[2]], color=colour, lw=.8)
             if did == 'refused': ax.plot(n, new, 'x', color=colour, ms=8)

@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 
 # %% ../nbs/00a_lists.ipynb #cbefd1ec
 from pydantic import BaseModel, BeforeValidator, ValidationError, model_validator
-from .facts import parse_microchip, parse_place, parse_species, parse_status, parse_time
+from .facts import parse_microchip, parse_place, parse_species, parse_status, parse_tags, parse_time
 
 # %% ../nbs/00a_lists.ipynb #fa8b2b13
 def _needed(text: str) -> str:
@@ -37,6 +37,7 @@ class Row(BaseModel):
     lon: str|None = None                            # degrees east
     seen_at: str|None = None                        # ISO 8601
     time_zone: str|None = None                      # of `seen_at`, when it says none
+    tags: Annotated[tuple[str, ...]|None, BeforeValidator(parse_tags)] = None # of the report
     source: str|None = None                         # collection
     scene: str|None = None                          # one background or burst
 

@@ -61,7 +61,7 @@ def _read(self: Memory,
     return read
 
 # %% ../nbs/04g_memory.ipynb #317381c2
-LAYOUT = 2 # of the fast copy; one with another is made anew
+LAYOUT = 3 # of the fast copy; one with another is made anew
 
 @patch
 def _restart(self: Memory):

@@ -8,7 +8,7 @@ __all__ = ['QUIET', 'LOGGING', 'MOST_BYTES', 'request_id', 'server_timing', 'Met
 
 # %% ../nbs/05o_metrics.ipynb #455dad0c
 import json, logging, re, time, uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
 # %% ../nbs/05o_metrics.ipynb #fe08fc7d
@@ -129,8 +129,8 @@ MOST_BYTES = 2**28 # of the bodies of all requests in progress
 
 class Watched:
     "ASGI middleware: names, times, counts and logs every request."
-    def __init__(self, app, service: Service, metrics: Metrics):
-        self.app, self.service, self.metrics = app, service, metrics
+    def __init__(self, app, service: Service, metrics: Metrics, refuse: Callable|None=None): # refuse: (scope, HTTPException) -> Response; JSON by default
+        self.app, self.service, self.metrics, self.refuse = app, service, metrics, refuse or _refused
 
     async def __call__(self, scope, receive, send):
         "Pass a request on, and tell of it when it is over."
@@ -144,7 +144,7 @@ class Watched:
         refused = None if quiet else 'the service is shutting down' if self.service.stopping else 'too many requests at once' if self.service.held >= MOST_BYTES else None
         self.service.in_flight += counted
         try:
-            if refused: await _refused(refused, self.service)(scope, receive, answer)
+            if refused: await self.refuse(scope, HTTPException(503, refused, {'Retry-After': self.service.retry_after()}))(scope, receive, answer)
             else: await self.app(scope, _counted(receive, seen, self.service), answer)
         except (ClientDisconnect, Dropped): pass
         except Exception as e:
@@ -158,8 +158,7 @@ class Watched:
             log_request(track, scope['method'], route, seen['status'], seen['received'], seen['sent'], fault)
 
 # %% ../nbs/05o_metrics.ipynb #aa04d622
-def _refused(why: str, service: Service) -> JSONResponse:
-    return JSONResponse({'error': why}, 503, {'Retry-After': service.retry_after()})
+def _refused(scope: dict, e: HTTPException) -> JSONResponse: return JSONResponse({'error': e.detail}, e.status_code, e.headers)
 
 def _counted(receive, seen: dict, service: Service):
     "A `receive` that counts the body's bytes; raises `HTTPException` 503 where all bodies together are too much."

@@ -51,7 +51,7 @@ def rank_reports(
 # %% ../nbs/05_milvus.ipynb #a9f0b898
 LONGEST = 16_384 # photos on a list, at most
 PROBES = 256     # lists of `compact`'s index that are looked through, of 1,024
-_WANTED = ['id', 'owner', 'report', 'name', 'num', 'species', 'status', 'lat', 'lon', 'seen', 'vector']
+_WANTED = ['id', 'owner', 'report', 'name', 'num', 'species', 'status', 'lat', 'lon', 'seen', 'tags', 'vector']
 
 @patch
 def _owned(self: MilvusCatalogue, owners: list[str]) -> list[dict]: # their photos in the order they came, with vectors
@@ -110,12 +110,13 @@ def search(self: MilvusCatalogue,
     exclude_reports: Iterable[str]=(), # ids never to return
     seen: str|None=None,             # of a folder catalogue
     weigh: bool=False,               # of a folder catalogue: here it is an error
+    tags: str|Iterable[str]|None=None, # keep reports that have all of these
 ) -> list[Hit]: # best first, at most `k`; fewer when fewer reports pass
     "The reports most like the query; raises `ValueError` for bad queries and filters that make no sense, `CatalogueError` when Milvus does not answer."
     if k != int(k) or k < 1: raise ValueError(f'k is {k}: ask for 1 report or more')
     if weigh: raise ValueError(f'{self.where}: a catalogue in Milvus does not weigh place and time; a folder does')
     near = None if near is None else parse_place(*near)
-    queries, expression = self._queries(queries), filter_text(species, status, near, within_km, since, until)
+    queries, expression = self._queries(queries), filter_text(species, status, near, within_km, since, until, tags)
     hidden = [digest(id) for id in exclude_reports]
     expression = both(expression, 'first == ""', f'not ({one_of("owner", hidden)})' if hidden else '')
     ranked = self._rank(queries, max(int(k), COHORT + 1), expression, near, within_km)
@@ -156,7 +157,7 @@ MilvusCatalogue.update = Catalogue.update # a look at each report, and `add`
 
 @patch
 def count(self: MilvusCatalogue,
-    **filters, # species, status, near, within_km, since, until as `search` takes them
+    **filters, # species, status, near, within_km, since, until, tags as `search` takes them
 ) -> dict[str, int]: # reports and photos
     "How much passes the filters; all of it without any."
     expression = filter_text(**filters)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from .columns import Columns, box, moment
 from .database import CatalogueError
-from .facts import SPECIES, STATUSES, Report, haversine_km, parse_place, parse_species, parse_status
+from .facts import SPECIES, STATUSES, Report, haversine_km, parse_place, parse_species, parse_status, parse_tags
 from .store import PhotoRow, unit_rows, valid_facts
 
 # %% ../nbs/04h_milvus_rows.ipynb #b6b70e89
@@ -44,7 +44,7 @@ def parse_address(
 # %% ../nbs/04h_milvus_rows.ipynb #6acfb97f
 TEXT, LONG = 1024, 65535     # most bytes of a text, and of the longest that Milvus takes
 NOWHERE, NEVER = 999., -2**62 # degrees and seconds of what is not known
-_FACTS = dict(num='INT64', species='INT8', status='INT8', lat='DOUBLE', lon='DOUBLE', seen='INT64')
+_FACTS = dict(num='INT64', species='INT8', status='INT8', lat='DOUBLE', lon='DOUBLE', seen='INT64', tags='ARRAY')
 REPORT_FIELDS = dict(id=32) | _FACTS | dict(facts=LONG, vector='FLOAT_VECTOR') # length of a text in bytes, or a type
 PHOTO_FIELDS = dict(id=64, owner=32, mark=32, first=64, report=TEXT, name=TEXT, key=TEXT, hash=64) | _FACTS | dict(notes=LONG, thumbnail=LONG, mask=LONG, vector='FLOAT_VECTOR')
 
@@ -66,20 +66,20 @@ def photo_id(
 # %% ../nbs/04h_milvus_rows.ipynb #375a6248
 def fact_columns(
     report: Report, # with valid facts
-) -> dict: # species, status, lat, lon, seen, as numbers
+) -> dict: # species, status, lat, lon, seen, as numbers, and tags
     "What filters ask for."
     code = lambda word, known: 1 + known.index(word) if word else 0
     seen = NEVER if report.seen_at is None else int(moment(report.seen_at).astype('M8[s]').astype(int))
     lat, lon = (NOWHERE, NOWHERE) if report.lat is None else (report.lat, report.lon)
-    return dict(species=code(report.species, SPECIES), status=code(report.status, STATUSES), lat=lat, lon=lon, seen=seen)
+    return dict(species=code(report.species, SPECIES), status=code(report.status, STATUSES), lat=lat, lon=lon, seen=seen, tags=list(report.tags or ()))
 
 def read_facts(
     row: dict, # with `fact_columns`
-) -> dict: # species, status, lat, lon, seen_at, as a `Report` has them
+) -> dict: # species, status, lat, lon, seen_at, tags, as a `Hit` has them
     "The other way."
     lat, lon = (None, None) if row['lat'] == NOWHERE else (row['lat'], row['lon'])
     seen = None if row['seen'] == NEVER else f'{np.datetime64(row["seen"], "s")}Z'
-    return dict(species=[None, *SPECIES][row['species']], status=[None, *STATUSES][row['status']], lat=lat, lon=lon, seen_at=seen)
+    return dict(species=[None, *SPECIES][row['species']], status=[None, *STATUSES][row['status']], lat=lat, lon=lon, seen_at=seen, tags=tuple(row['tags']))
 
 # %% ../nbs/04h_milvus_rows.ipynb #70cfb352
 def checked_report(
@@ -111,7 +111,8 @@ def read_report(
     row: dict, # with `facts`
 ) -> Report:
     "A report from its row."
-    return Report(*json.loads(row['facts']))
+    *others, tags = json.loads(row['facts'])
+    return Report(*others, tags and tuple(tags))
 
 # %% ../nbs/04h_milvus_rows.ipynb #0d6e1548
 def rounded(
@@ -157,14 +158,16 @@ def filter_text(
     near: tuple[float, float]|None=None,              # (lat, lon) in degrees
     within_km: float|None=None,                       # radius around `near`
     since: str|None=None, until: str|None=None,       # time window, both ends included
+    tags: str|Iterable[str]|None=None,                # all of them, as `parse_tags` takes them
 ) -> str: # '' when everything passes
     "An expression for what may pass; raises `ValueError` for filters that make no sense."
-    Columns().allowed(species, status, near, within_km, since, until)
+    Columns().allowed(species, status, near, within_km, since, until, tags)
     parts, seconds = [], lambda t: int(t.astype('M8[s]').astype(int))
     if species := parse_species(species): parts.append(f'species == {1 + SPECIES.index(species)}')
     if status := parse_status(status): parts.append(f'status == {1 + STATUSES.index(status)}')
     if (start := moment(since)) is not None: parts.append(f'seen >= {seconds(start)}')
     if (stop := moment(until, end=True)) is not None: parts.append(f'seen <= {seconds(stop)} and seen > {NEVER}')
+    if tags := parse_tags(tags): parts.append(f'array_contains_all(tags, {json.dumps(tags, ensure_ascii=False)})')
     if within_km is not None: parts.append(_box(parse_place(*near), within_km))
     return ' and '.join(parts)
 
@@ -194,7 +197,7 @@ def one_of(
     return f'{field} in {json.dumps(list(values))}'
 
 # %% ../nbs/04h_milvus_rows.ipynb #17371753
-MILVUS_FORMAT = 1 # of the rows and of the description
+MILVUS_FORMAT = 2 # of the rows and of the description
 
 def write_description(
     model: dict, # name, id, dim and calibration (dict or None) of the model that makes the vectors
@@ -208,8 +211,9 @@ def read_description(
     text: str,  # of a collection
     where: str, # to name in errors
 ) -> dict: # the model
-    "The model that makes the vectors; raises `CatalogueError` for a collection that is not petlost's, or newer than this code."
+    "The model that makes the vectors; raises `CatalogueError` for a collection that is not petlost's, or older or newer than this code."
     try: format, model = (lambda facts: (int(facts['petlost']), facts['model']))(json.loads(text))
     except (ValueError, TypeError, KeyError): raise CatalogueError(f'{where}: this collection was not made by petlost') from None
+    if format < MILVUS_FORMAT: raise CatalogueError(f'{where}: made by an older petlost (format {format}), without room for tags: index into a collection of another name')
     if format > MILVUS_FORMAT: raise CatalogueError(f'{where}: made by a newer petlost (format {format}; this one reads up to {MILVUS_FORMAT})')
     return model

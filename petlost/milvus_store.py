@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from .database import CatalogueError
 from .duplicates import MAX_BITS
-from .facts import Report
+from .facts import MAX_TAG, MAX_TAGS, Report
 from .milvus_rows import (PHOTO_FIELDS, REPORT_FIELDS, both, checked_report, digest, fact_columns, one_of, parse_address, photo_id, photo_row, read_description,
                                  read_photo, read_report, report_row, rounded, write_description)
 from .store import PhotoRow
@@ -118,6 +118,7 @@ def _make(self: MilvusStore, name: str, fields: dict, dim: int, description: str
     schema, index = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=description), self._client.prepare_index_params()
     for label, kind in fields.items():
         if label == 'vector': schema.add_field(label, DataType.FLOAT_VECTOR, dim=dim)
+        elif kind == 'ARRAY': schema.add_field(label, DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MAX_TAGS, max_length=4 * MAX_TAG)
         elif isinstance(kind, int): schema.add_field(label, DataType.VARCHAR, max_length=kind, is_primary=label == 'id')
         else: schema.add_field(label, DataType[kind])
     index.add_index('vector', index_type='FLAT', metric_type='IP')

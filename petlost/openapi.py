@@ -111,7 +111,6 @@ def sends(
 # %% ../nbs/05m_openapi.ipynb #f2b7df2c
 _BUSY, _BODY, _WRITE, _TOKEN = (503, 504), (400, 408, 413, 415), (401, 403, 405), [dict(token=[])]
 _ID = dict(name='id', required=True, schema=dict(type='string', minLength=1, examples=['shelter-7/2026-114']), description='id of a report, with its slashes')
-_HTML = dict(description='a page', content={'text/html': dict(schema=dict(type='string'))})
 
 def _search() -> dict:
     "The search."
@@ -141,9 +140,7 @@ def operations() -> dict: # (method, path) -> operation
         ('POST', '/verdicts'): dict(summary='What reviewers say of two reports', security=[{}, *_TOKEN], requestBody=dict(required=True, content=verdict_body()),
                                     responses=answers({200: sends(kept, 'kept until a writer comes')}, *_BODY, 401, *_BUSY)),
         ('GET', '/metrics'): dict(summary='Figures for Prometheus', responses={'200': dict(description='figures', content=text)}),
-        ('GET', '/openapi.json'): dict(summary='This document', responses=answers({200: sends(dict(type='object'), 'this document')})),
-        ('GET', '/'): dict(summary='A page with a form', responses={'200': _HTML}),
-        ('POST', '/'): dict(summary='The same search from the form', responses={'200': _HTML, 'default': _HTML}, requestBody=dict(content={FORM_KIND: dict(schema=dict(type='object'))}))}
+        ('GET', '/openapi.json'): dict(summary='This document', responses=answers({200: sends(dict(type='object'), 'this document')}))}
 
 # %% ../nbs/05m_openapi.ipynb #47a8db27
 def document(
@@ -151,7 +148,7 @@ def document(
 ) -> dict: # OpenAPI 3.1
     "The description of a service; raises `ValueError` naming an address that has none."
     paths = {}
-    for route in routes:
+    for route in (route for route in routes if route.include_in_schema):
         path = re.sub(r'{(\w+):\w+}', r'{\1}', route.path)
         for method in sorted(route.methods - {'HEAD'}):
             if (method, path) not in operations(): raise ValueError(f'{method} {path} is not described')

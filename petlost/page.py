@@ -41,6 +41,7 @@ def facts_line(
     if hit['lat'] is not None: parts.append(f"{hit['lat']:.2f}, {hit['lon']:.2f}")
     if hit.get('distance_km') is not None: parts.append(f"{hit['distance_km']:.1f} km away")
     if hit['seen_at']: parts.append(hit['seen_at'][:10])
+    parts += hit.get('tags', ())
     return ' · '.join(o for o in parts if o)
 
 # %% ../nbs/05b_page.ipynb #76389026

@@ -84,7 +84,7 @@ def _from_row(listed, root: Path|zipfile.Path, taken: dict[str, Photo|None]):
     row = check_row(listed.texts)
     if not (root / row.photo).is_file(): raise ValueError(f'there is no photo {row.photo}')
     if row.photo in taken: raise ValueError(f'{row.photo} is listed twice')
-    return Photo(row.photo, root / row.photo, row.report, row.source, row.scene), Report(row.report, row.species, row.status, row.lat, row.lon, row.seen_at, row.pet), row.microchip
+    return Photo(row.photo, root / row.photo, row.report, row.source, row.scene), Report(row.report, row.species, row.status, row.lat, row.lon, row.seen_at, row.pet, row.tags), row.microchip
 
 # %% ../nbs/00a_photoset.ipynb #7116e81b
 def _link(found: PhotoSet, chips: dict[str, dict[str, None]]):

@@ -112,7 +112,7 @@ def _worst(values, facts): # row of the photo furthest on the side that is compl
 def plot_quality(
     qualities: list,           # of `Quality`
     names: list | None = None, # of the photos, to name the worst
-) -> 'matplotlib.figure.Figure':
+): # a matplotlib `Figure`
     "A histogram of each fact over a catalogue, with limits and worst photos; raises `ValueError` when there are no photos."
     from matplotlib.figure import Figure
     if not qualities: raise ValueError('there are no photos to plot')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AHEAD', 'MERGE', 'DEPTH', 'expected_gain', 'next_pairs', 'audit_pairs', 'Exposure', 'audited', 'exposure',
-           'known_answers', 'Known', 'what_is_known', 'Asked', 'ask_pairs', 'Added', 'add_verdicts_file',
-           'verdict_report']
+           'known_answers', 'Known', 'what_is_known', 'Asked', 'Question', 'questions', 'ask_pairs', 'Added',
+           'add_verdicts_file', 'verdict_report']
 
 # %% ../nbs/05g_questions.ipynb #d3427b9b
 import csv
@@ -236,31 +236,50 @@ def _write_form(catalogue: Catalogue, asked: list[tuple[str, str, int, bool]], r
     except OSError as e: raise ValueError(f'{out}: cannot write the questions: {(e.strerror or str(e)).lower()}') from None
 
 # %% ../nbs/05g_questions.ipynb #f2830523
-def ask_pairs(
-    folder: str|Path,    # a catalogue
+class Question(NamedTuple):
+    "A pair to ask about."
+    report: str # the lesser id
+    other: str  # the greater
+    place: int  # in the list of one of them
+    audit: bool # drawn by lot, and not chosen
+
+def questions(
+    catalogue: Catalogue, # open
     n: int,              # questions wanted, audits among them
-    out: str|Path,       # the CSV to write; an older one is replaced
     reviewer: str='',    # who will answer; she is not asked what she has answered already
     audit: float=.1,     # share of them that is drawn by lot, 0 to 1
     k: int=10,           # hits of a search that are candidates
     most: int=2000,      # reports that ask; others each time, where there are more
     progress: bool=False,
+) -> tuple[list[Question], int]: # in an order that tells nothing; how many pairs are unknown and at risk
+    "The next questions; raises `ValueError` for an uncalibrated model."
+    known = what_is_known(catalogue)
+    answered = {v.pair for v in known.verdicts if reviewer and v.reviewer == reviewer}
+    rng = np.random.default_rng(seed := len(known.verdicts))
+    queries = [known.ledger.ids[i] for i in rng.permutation(len(known.ledger))[:most]]
+    pairs, p, odds = _risky(known, found := _candidates(catalogue, known, queries, k, progress))
+    drawn = _drawn(catalogue, known, queries, round(audit * n), seed, answered)
+    rows = np.array([[known.ledger.row[id] for id in pair] for pair in pairs], int).reshape(-1, 2)
+    free = np.array([float(pair not in answered and pair not in drawn) for pair in pairs])
+    best = [pairs[i] for i in next_pairs(rows, p, odds, free, max(n - len(drawn), 0), **_skill(known.panel))]
+    asked = [Question(*pair, place, True) for pair, place in drawn.items()] + [Question(*pair, found[pair][1], False) for pair in best]
+    return [asked[i] for i in rng.permutation(len(asked))], len(pairs)
+
+# %% ../nbs/05g_questions.ipynb #7c1e5a21
+def ask_pairs(
+    folder: str|Path,    # a catalogue
+    n: int,              # questions wanted, audits among them
+    out: str|Path,       # the CSV to write; an older one is replaced
+    reviewer: str='',    # who will answer
+    **how,               # audit, k, most, progress as `questions` takes them
 ) -> Asked:
     "Write a form with the next questions; raises `ValueError` for what is no catalogue in a folder, has an uncalibrated model, or a form that cannot be written."
     from petlost.engines import only_folder
     with Catalogue.open(only_folder(folder)) as catalogue:
-        known = what_is_known(catalogue)
-        answered = {v.pair for v in known.verdicts if reviewer and v.reviewer == reviewer}
-        rng = np.random.default_rng(seed := len(known.verdicts))
-        queries = [known.ledger.ids[i] for i in rng.permutation(len(known.ledger))[:most]]
-        pairs, p, odds = _risky(known, found := _candidates(catalogue, known, queries, k, progress))
-        drawn = _drawn(catalogue, known, queries, round(audit * n), seed, answered)
-        rows = np.array([[known.ledger.row[id] for id in pair] for pair in pairs], int).reshape(-1, 2)
-        free = np.array([float(pair not in answered and pair not in drawn) for pair in pairs])
-        best = [pairs[i] for i in next_pairs(rows, p, odds, free, max(n - len(drawn), 0), **_skill(known.panel))]
-        asked = [(*pair, place, True) for pair, place in drawn.items()] + [(*pair, found[pair][1], False) for pair in best]
-        _write_form(catalogue, [asked[i] for i in rng.permutation(len(asked))], reviewer, Path(out))
-    return Asked(Path(out), len(best), len(drawn), len(pairs))
+        asked, candidates = questions(catalogue, n, reviewer, **how)
+        _write_form(catalogue, asked, reviewer, Path(out))
+    audits = sum(question.audit for question in asked)
+    return Asked(Path(out), len(asked) - audits, audits, candidates)
 
 # %% ../nbs/05g_questions.ipynb #8f3151ce
 class Added(NamedTuple):

@@ -118,8 +118,18 @@ class Searcher:
         "Find the pet in each photo and embed it; raises `ValueError` without photos, or for a box beyond its photo."
         if not photos: raise ValueError('no photo to search with')
         meant = zip(photos, boxes or [None] * len(photos), strict=True)
-        segs = [segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0] for photo, box in meant]
-        return Query(list(photos), segs, self.vectors(photos, segs))
+        photos, segs = zip(*[self.find_pet(photo, box) for photo, box in meant])
+        return Query(list(photos), list(segs), self.vectors(photos, segs))
+
+    def find_pet(self,
+        photo: Image.Image,     # upright RGB
+        box: tuple|None=None,   # left, top, right, bottom in pixels of the pet that is meant
+    ) -> tuple[Image.Image, Segmentation]: # what is looked at, and where the pet is in it
+        "Where the pet is; raises `ValueError` for a box beyond the photo. Of a model that compares whole photos the box is the photo."
+        seg = segment_box(self.segmenter, photo, box) if box else self.segmenter([photo])[0]
+        if not box or self.model.segmenter != 'none': return photo, seg
+        photo = photo.crop(seg.box)
+        return photo, whole_photo(photo)
 
     def close(self):
         "Close the catalogue."
@@ -143,11 +153,11 @@ def vectors(self: Searcher,
 def search(self: Searcher,
     query: Query|Sequence[Image.Image], # a query, or photos of one pet
     k: int=10,                          # most reports to return
-    **filters, # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
-) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence
+    **filters, # species, status, near, within_km, since, until, seen, weigh, tags as `Catalogue.search` takes them
+) -> list[dict]: # best first: report, score, probability, photo, species, status, lat, lon, seen_at, photos, distance_km, likely, evidence, tags
     "The reports that look most like the query."
     if not isinstance(query, Query): query = self.query(query)
-    return [asdict(hit) for hit in self.catalogue.search(query.vectors, k, **filters)]
+    return [asdict(hit) | dict(tags=list(hit.tags)) for hit in self.catalogue.search(query.vectors, k, **filters)] # as JSON has it
 
 # %% ../nbs/05a_search.ipynb #a285a999
 ONE_VIEW = {'background only': 'background', 'pet only': 'isolated', 'whole photo': 'whole'}

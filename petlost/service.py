@@ -103,9 +103,11 @@ class OneSearch:
         options: dict,       # as `Searcher.search` takes them
         limit: float,        # seconds it may take
         track: Track,        # collects the seconds
-        finish: Callable,    # called as (searcher, hits)
+        finish: Callable,    # called as (searcher, query, hits)
+        boxes: list|None=None, # where the pet is meant to be in each, as `Searcher.query` takes them
     ):
         self.searcher, self.photos, self.options, self.limit, self.track, self.finish = searcher, photos, options, limit, track, finish
+        self.boxes, self.looked = boxes or [None] * len(photos), [None] * len(photos) # each photo, decoded, with its segmentation
         self.vectors, self.left, self.stopped = [None] * len(photos), len(photos), None
         self.begun, self.lock, self.answer = time.perf_counter(), threading.Lock(), Future()
 
@@ -147,7 +149,7 @@ def one_photo(self: OneSearch,
         if 'wait' not in self.track.seconds: self.spent('wait', time.perf_counter() - self.begun)
         data = b''.join(self.photos[i:i + 1])
         picture = self.stage('decode', open_photo, data, name=f'photo {i + 1} of {len(self.vectors)}')
-        seg, = self.stage('segment', self.searcher.segmenter, [picture])
+        picture, seg = self.looked[i] = self.stage('segment', self.searcher.find_pet, picture, self.boxes[i])
         self.vectors[i] = self.stage('embed', self.searcher.vectors, [picture], [seg])
         with self.lock: self.left -= 1; last = not self.left
         if last: self.answer.set_result(self.rank())
@@ -159,8 +161,8 @@ def one_photo(self: OneSearch,
 def rank(self: OneSearch): # what `finish` makes of the hits
     "The last stage, of all photos together."
     vectors = {id: np.concatenate([of_photo[id] for of_photo in self.vectors]) for id in self.vectors[0]}
-    hits = self.stage('search', self.searcher.search, Query([], [], vectors), **self.options)
-    return self.finish(self.searcher, hits)
+    query = Query(*map(list, zip(*self.looked)), vectors)
+    return self.finish(self.searcher, query, self.stage('search', self.searcher.search, query, **self.options))
 
 # %% ../nbs/05n_service.ipynb #dc795f74
 class Service:
@@ -230,14 +232,15 @@ async def search(self: Service,
     options: dict,       # as `Searcher.search` takes them
     track: Track|None=None, # collects what happens
     gone: Callable[[], Awaitable]|None=None, # its result comes when the client has gone
-    finish: Callable=lambda searcher, hits: hits, # called in the thread as (searcher, hits), with the searcher that found them
+    finish: Callable=lambda searcher, query, hits: hits, # called in the thread as (searcher, query, hits), with the searcher that found them
+    boxes: list|None=None, # where the pet is meant to be in each photo, as `Searcher.query` takes them
 ): # what `finish` makes of the hits
     "Search; raises `HTTPException`: 503 for no room or no time, 422 for a bad photo, 400 for a filter that cannot be. Raises `Dropped` when the client has gone."
     track = track or Track()
     track.photos = len(photos)
     try: self.check_room()
     except HTTPException: track.dropped = 'full'; raise
-    search = OneSearch(self.searcher, photos, options, self.limit, track, finish)
+    search = OneSearch(self.searcher, photos, options, self.limit, track, finish, boxes)
     self.line += len(photos)
     for i in range(len(photos)): self.cores.submit(self._one, search, i)
     try: return await self._answered(search, gone)

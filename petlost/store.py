@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from .database import SCHEMA, CatalogueError, check_format, connect, lock_folder, plainly, sync_path
 from .duplicates import MAX_BITS
-from .facts import Report, parse_place, parse_species, parse_status, parse_time
+from .facts import Report, parse_place, parse_species, parse_status, parse_tags, parse_time
 from .inbox import emptied, put_shown, put_verdicts
 
 # %% ../nbs/03a_store.ipynb #061630dd
@@ -52,12 +52,12 @@ class PhotoRow:
 # %% ../nbs/03a_store.ipynb #8e444063
 def valid_facts(
     report: Report, # as given
-) -> tuple: # (id, species, status, lat, lon, seen_at, pet), each valid or None
+) -> tuple: # (id, species, status, lat, lon, seen_at, pet, tags), each valid or None
     "A report's row; raises `ValueError` naming the report for a fact that cannot be."
     if not isinstance(report.id, str) or not report.id: raise ValueError('a report needs an id')
     if '\0' in report.id: raise ValueError(f'report {report.id!r}: a NUL character in its id')
     try: return (report.id, parse_species(report.species), parse_status(report.status),
-                 *(parse_place(report.lat, report.lon) or (None, None)), parse_time(report.seen_at), report.pet)
+                 *(parse_place(report.lat, report.lon) or (None, None)), parse_time(report.seen_at), report.pet, parse_tags(report.tags))
     except ValueError as e: raise ValueError(f'report {report.id}: {e}') from None
 
 # %% ../nbs/03a_store.ipynb #b51c5d4f
@@ -198,10 +198,17 @@ def _writing(self: Store) -> Iterator[sqlite3.Connection]:
             raise
 
 # %% ../nbs/03a_store.ipynb #555fc70d
-_ADD_REPORT = '''INSERT INTO reports (id, species, status, lat, lon, seen_at, pet) VALUES (?, ?, ?, ?, ?, ?, ?)
+_ADD_REPORT = '''INSERT INTO reports (id, species, status, lat, lon, seen_at, pet, tags) VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT num FROM tagsets WHERE tags = ?))
     ON CONFLICT (id) DO UPDATE SET species = excluded.species, status = excluded.status, lat = excluded.lat,
-    lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet
-    WHERE (species, status, lat, lon, seen_at, pet) IS NOT (excluded.species, excluded.status, excluded.lat, excluded.lon, excluded.seen_at, excluded.pet)'''
+    lon = excluded.lon, seen_at = excluded.seen_at, pet = excluded.pet, tags = excluded.tags
+    WHERE (species, status, lat, lon, seen_at, pet, tags) IS NOT (excluded.species, excluded.status, excluded.lat, excluded.lon, excluded.seen_at, excluded.pet, excluded.tags)'''
+
+@patch
+def _add_report(self: Store, facts: tuple): # from `valid_facts`
+    "Put one report in, inside a transaction."
+    *others, tags = facts
+    if tags: self._db.execute('INSERT OR IGNORE INTO tagsets (tags) VALUES (?)', (tags := json.dumps(tags),))
+    self._db.execute(_ADD_REPORT, (*others, tags))
 
 # %% ../nbs/03a_store.ipynb #dd9f1f39
 @patch
@@ -253,26 +260,33 @@ def add(self: Store,
     "Store reports and photos; when it returns they survive a crash. Raises `ValueError` for bad input, `CatalogueError` for a full disk; then nothing of this call is stored."
     rows = [valid_facts(report) for report in reports]
     vectors = [unit_rows(photo.vector, self.model['dim'], f'photo {photo.name}: vector')[0] for photo in photos]
-    with self._writing() as db:
-        db.executemany(_ADD_REPORT, rows)
+    with self._writing():
+        for row in rows: self._add_report(row)
         return sum(self._add_photo(photo, vector.astype('<f2').tobytes()) for photo, vector in zip(photos, vectors))
 
 # %% ../nbs/03a_store.ipynb #23c6897b
-_REPORT = 'SELECT id, species, status, lat, lon, seen_at, pet FROM reports'
+def _as_report(row: tuple) -> Report: # columns of `_reports_sql`
+    return Report(*row[:-1], tags=row[-1] and tuple(json.loads(row[-1])))
+
+@patch
+def _reports_sql(self: Store) -> str: # of all; a condition may follow
+    "What a `Report` is made of."
+    tags, sets = ('tagsets.tags', 'LEFT JOIN tagsets ON tagsets.num = reports.tags') if self._has(self._db, 7) else ('NULL', '')
+    return f'SELECT id, species, status, lat, lon, seen_at, pet, {tags} FROM reports {sets}'
 
 @patch
 def reports(self: Store) -> dict[str, Report]: # by id, in the order they came
     "Every report's facts."
-    with self._reading() as db: return {row[0]: Report(*row) for row in db.execute(f'{_REPORT} ORDER BY num')}
+    with self._reading() as db: return {row[0]: _as_report(row) for row in db.execute(f'{self._reports_sql()} ORDER BY reports.num')}
 
 @patch
 def report(self: Store,
     report: str, # `Report.id`
 ) -> Report:
     "One report's facts; raises `CatalogueError` when it is not in the catalogue."
-    with self._reading() as db: found = db.execute(f'{_REPORT} WHERE id = ?', (report,)).fetchone()
+    with self._reading() as db: found = db.execute(f'{self._reports_sql()} WHERE id = ?', (report,)).fetchone()
     if not found: raise CatalogueError(f'{self.folder}: no report {report!r} in this catalogue')
-    return Report(*found)
+    return _as_report(found)
 
 # %% ../nbs/03a_store.ipynb #a1ab9295
 _PHOTO = 'FROM photos JOIN reports ON reports.num = photos.report'

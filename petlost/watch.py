@@ -23,7 +23,7 @@ from .store import unit_rows
 class Standing:
     "A search that stays."
     name: str                  # one search a name
-    filters: dict=field(default_factory=dict) # species, status, near, within_km, since, until, seen, weigh as `Catalogue.search` takes them
+    filters: dict=field(default_factory=dict) # species, status, near, within_km, since, until, seen, weigh, tags as `Catalogue.search` takes them
     least: float|None=None     # probability from which it tells; by default the model's threshold for likely
     budget: int=5              # most alerts in seven days
     expires: str|None=None     # the day, or moment, from which on it is silent

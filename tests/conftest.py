@@ -5,6 +5,7 @@ from running import PHOTOS
 
 def pytest_addoption(parser):
     parser.addoption('--fuzz', type=int, default=6000, help='how many damaged photos are tried; other ones each time above the default')
+    parser.addoption('--overload', type=float, default=6, help='seconds for which the service is asked ten times too much')
 
 @pytest.fixture(scope='session')
 def real_photos() -> Path:

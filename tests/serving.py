@@ -7,7 +7,7 @@ import httpx
 PROGRAM = 'import json, sys; from petlost.serve import serve; serve(sys.argv[1], port=0, **json.loads(sys.argv[2]))'
 TOKEN = 'a-token-of-the-tests-only'
 KEY = {'authorization': f'Bearer {TOKEN}'}
-HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) # every request on a connection of its own
+HTTP = httpx.Client(timeout=120, limits=httpx.Limits(max_keepalive_connections=0)) # every request on a connection of its own
 HEAD = b'POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n'
 
 

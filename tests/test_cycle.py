@@ -28,6 +28,15 @@ def vectors(folder):
 
 def adapters(folder): return {path.parent.name: path.read_bytes() for path in folder.glob('model*/adapter.safetensors')}
 
+def kill(catalogue, step, *args) -> bool: # was it still at work?
+    "Run a command and kill it as soon as this file is there."
+    run = subprocess.Popen([PETLOST, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while run.poll() is None and not list(catalogue.glob(step)): time.sleep(.001)
+    at_work = run.poll() is None
+    if at_work: run.send_signal(signal.SIGKILL)
+    run.communicate()
+    return at_work
+
 STEPS = ('plan.json', 'neighbours/*', 'training/*', 'candidate/model.json', 'decided.json') # what appears in the work folder, in this order
 
 def test_killed_anywhere_it_ends_as_if_it_had_not_been(catalogue, tmp_path):
@@ -35,10 +44,7 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(catalogue, tmp_path):
     assert petlost('cycle', whole).returncode == 0
     killed = 0
     for step in STEPS * 2:
-        run = subprocess.Popen([PETLOST, 'cycle', catalogue], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while run.poll() is None and not list((catalogue / 'cycle').glob(step)): time.sleep(.005)
-        if run.poll() is None: run.send_signal(signal.SIGKILL); killed += 1
-        run.communicate()
+        killed += kill(catalogue, f'cycle/{step}', 'cycle', catalogue)
         if read_lineage(catalogue): break
     left = catalogue / 'cycle' / 'plan.json'
     done = petlost('cycle', catalogue) if left.exists() or not read_lineage(catalogue) else None
@@ -68,18 +74,54 @@ def test_a_worse_candidate_is_refused_and_the_slice_named(catalogue, tmp_path):
     assert done.returncode == 0 and record['did'] == 'refused' and 'slice species: cat' in failed
     assert np.array_equal(before, vectors(catalogue)) and not list(catalogue.glob('model-*'))
 
-def test_the_way_back(catalogue, tmp_path):
-    before = vectors(catalogue)
+def knowing(catalogue, folder):
+    "A model without the directions in which photos of one pet differ, those of the exam too: it passes."
+    before, first = vectors(catalogue), open_model(catalogue / 'model')
     with Store.open(catalogue) as store: of = [store.report(r).pet for r, _ in store.vectors()[1]]
     pet = np.unique(of, return_inverse=True)[1]
     means = np.stack([before[pet == p].mean(0) for p in range(pet.max() + 1)])
-    axes = np.linalg.svd(before - means[pet], full_matrices=False)[2][:32].astype('f4') # in which photos of one pet differ, those of the exam too
-    first = open_model(catalogue / 'model')
-    knowing = adapted_model(first, Adapter(axes.T.copy(), -.8 * axes), tmp_path / 'knowing', 'knowing', first.calibration)
-    assert petlost('cycle', catalogue, '--candidate', knowing.folder).returncode == 0
+    axes = np.linalg.svd(before - means[pet], full_matrices=False)[2][:32].astype('f4')
+    return adapted_model(first, Adapter(axes.T.copy(), -.8 * axes), folder, 'knowing', first.calibration).folder
+
+def test_the_way_back(catalogue, tmp_path):
+    before = vectors(catalogue)
+    assert petlost('cycle', catalogue, '--candidate', knowing(catalogue, tmp_path / 'knowing')).returncode == 0
     assert read_lineage(catalogue)[-1]['did'] == 'released' and (vectors(catalogue) * before).sum(1).min() < .99
     done = petlost('rollback', catalogue)
     assert done.returncode == 0 and [r['did'] for r in read_lineage(catalogue)] == ['released', 'rolled back']
     assert (vectors(catalogue) * before).sum(1).min() > .9999
     again = petlost('rollback', catalogue)
     assert again.returncode == 1 and 'was not released by a cycle' in again.stderr
+
+def test_killed_in_a_release_and_on_the_way_back(catalogue, tmp_path):
+    before, candidate = vectors(catalogue), knowing(catalogue, tmp_path / 'knowing')
+    assert kill(catalogue, 'cycle/decided.json', 'cycle', catalogue, '--candidate', candidate) and not read_lineage(catalogue)
+    assert kill(catalogue, 'model-2/model.json', 'cycle', catalogue) and not read_lineage(catalogue)
+    halted = petlost('rollback', catalogue)
+    assert halted.returncode == 1 and 'a release was interrupted; finish it with petlost cycle first' in halted.stderr
+    assert petlost('cycle', catalogue).returncode == 0
+    assert [r['did'] for r in read_lineage(catalogue)] == ['released'] and not (catalogue / 'cycle').exists()
+    assert (vectors(catalogue) * before).sum(1).min() < .99
+    assert kill(catalogue, 'cycle/rollback.json', 'rollback', catalogue)
+    halted = petlost('cycle', catalogue)
+    assert halted.returncode == 1 and 'a rollback was interrupted; finish it first' in halted.stderr
+    assert petlost('rollback', catalogue).returncode == 0 and [r['did'] for r in read_lineage(catalogue)] == ['released', 'rolled back']
+    assert (vectors(catalogue) * before).sum(1).min() > .9999
+
+def naming(report, *folders):
+    "Files that name a report, in whatever way."
+    return sorted(path.name for folder in folders for path in folder.rglob('*') if path.is_file() and report.encode() in path.read_bytes())
+
+def test_a_removed_report_leaves_no_trace_and_the_cycle_goes_on(catalogue, tmp_path):
+    with Store.open(catalogue) as store: report, other = (store.vectors()[1][i][0] for i in (0, -1))
+    assert petlost('mine', catalogue, '--out', tmp_path / 'mined').returncode == 0
+    (tmp_path / 'said.csv').write_text(f'report,other,said,reviewer\n{report},{other},different,Nora\n')
+    assert petlost('verdicts', catalogue, '--add', tmp_path / 'said.csv').returncode == 0
+    sample_catalogue(tmp_path / 'photo', n_pets=1, photos=2)
+    assert petlost('keep', catalogue, next((tmp_path / 'photo').rglob('*.jpg')), '--match', report, '--consent', 'Nora, today, to replay it').returncode == 0
+    assert kill(catalogue, 'cycle/candidate/model.json', 'cycle', catalogue) and (catalogue / 'cycle' / 'plan.json').exists()
+    assert {'catalogue.db', 'hard_negatives.csv', 'training_set.csv', 'ledger_reports.csv', 'queries.csv'} <= set(naming(report, catalogue, tmp_path / 'mined'))
+    assert petlost('remove', catalogue, report).returncode == 0
+    assert naming(report, catalogue, tmp_path / 'mined') == [] and not list((catalogue / 'queries').glob('*.jpg'))
+    assert petlost('cycle', catalogue).returncode == 0 and read_lineage(catalogue)[-1]['learnt']['ledger']
+    assert naming(report, catalogue, tmp_path / 'mined') == []

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from starlette.testclient import TestClient
 
 from petlost.calibrate import Calibration
-from petlost.facts import SPECIES, STATUSES, Report, haversine_km
+from petlost.facts import SPECIES, STATUSES, Report, haversine_km, parse_tags
 from petlost.index import Catalogue, CatalogueError, PhotoRow
 from petlost.milvus import MilvusCatalogue
 from petlost.cli import app
@@ -49,17 +49,17 @@ def facts(i):
     rng = random.Random(i)
     place = rng.choice([None, (41.9 + rng.gauss(0, .2), 12.5 + rng.gauss(0, .2)), (-17 + rng.gauss(0, .1), 180 - rng.random()), (-17, -180 + rng.random()), (89.9, rng.uniform(-180, 180))])
     seen = rng.choice([None, '2026-01-01', f'2026-02-{rng.randint(1, 28):02d}T12:00:00', '1999-12-31T23:59:59'])
-    return Report(f'r{i}', rng.choice([None, *SPECIES]), rng.choice([None, *STATUSES]), *(place or (None, None)), seen, rng.choice([None, 'a pet']))
+    return Report(f'r{i}', rng.choice([None, *SPECIES]), rng.choice([None, *STATUSES]), *(place or (None, None)), seen, rng.choice([None, 'a pet']), rng.choice([None, ('black',), ('black', "it's \\ \"odd\" 猫"), ('red collar',)]))
 
 ROWS = {(f'r{random.Random(-i).randrange(60)}', str(i)): None for i in range(1, 160)}
 FILTERS = [dict(), dict(species='dog'), dict(status='found', species='cat'), dict(near=(41.9, 12.5), within_km=20), dict(near=(-17, 179.9), within_km=60),
            dict(near=(90, 0), within_km=30), dict(near=(41.9, 12.5), within_km=20_040), dict(since='2026-02-10'), dict(until='2026-01-01'),
-           dict(since='1999-12-31', until='2026-02-14', status='lost'), dict(near=(41.9, 12.5), within_km=0), dict(near=(0, 0), within_km=1)]
+           dict(tags='black'), dict(tags=['Black', "it's \\ \"odd\" 猫"], status='found'), dict(tags='black; red collar'), dict(since='1999-12-31', until='2026-02-14', status='lost'), dict(near=(41.9, 12.5), within_km=0), dict(near=(0, 0), within_km=1)]
 
-def passes(report, species=None, status=None, near=None, within_km=None, since=None, until=None):
+def passes(report, species=None, status=None, near=None, within_km=None, since=None, until=None, tags=None):
     "The same, the plain way."
     seen = np.datetime64(report.seen_at.rstrip('Z')) if report.seen_at else None
-    return all([species in (None, report.species), status in (None, report.status),
+    return all([set(parse_tags(tags) or ()) <= set(report.tags or ()), species in (None, report.species), status in (None, report.status),
                 within_km is None or report.lat is not None and haversine_km(*near, report.lat, report.lon) <= within_km,
                 since is None or seen is not None and seen >= np.datetime64(since), until is None or seen is not None and seen < np.datetime64(until) + np.timedelta64(1, 'D')])
 
@@ -89,7 +89,7 @@ def hits_say_everything(filled):
         hits = filled.search(queries, 12, near=(41.9, 12.5), exclude_reports=['r3', 'nobody'])
         for hit in hits:
             report, own = filled.report(hit.report), sorted((key for owner, key in ROWS if owner == hit.report), key=lambda key: -(np.atleast_2d(queries) @ vector(key) / np.linalg.norm(vector(key)) / np.linalg.norm(np.atleast_2d(queries), axis=1)).max())
-            assert (hit.species, hit.status, hit.lat, hit.lon, hit.seen_at) == (report.species, report.status, report.lat, report.lon, report.seen_at)
+            assert (hit.species, hit.status, hit.lat, hit.lon, hit.seen_at, hit.tags) == (report.species, report.status, report.lat, report.lon, report.seen_at, report.tags or ())
             assert hit.photos == [f'{key}.jpg' for key in own[:5]] and hit.photo == hit.photos[0] and hit.evidence is None
             assert hit.distance_km == (None if report.lat is None else pytest.approx(haversine_km(41.9, 12.5, report.lat, report.lon)))
             assert hit.likely == (hit.probability > .3) and -1 <= hit.score <= 1 and hit.report != 'r3'
@@ -101,7 +101,7 @@ def bad_input_changes_nothing(filled):
     before = filled.keys(), filled.reports()
     def adding(vector, report='new', **kw): return lambda: filled.add([Report('new', **kw)], [PhotoRow(report, 'n.jpg', 'n', vector)])
     for step, words in [(adding(np.full(16, np.nan)), 'NaN'), (adding(np.zeros(16)), 'all zeros'), (adding(np.ones(3)), 'length 16'), (adding(None), 'photo n.jpg'),
-                        (adding(np.ones(16), 'nobody'), 'nobody'), (adding(np.ones(16), species='unicorn'), 'report new: unknown species'), (adding(np.ones(16), lat=91., lon=0.), 'no such place'),
+                        (adding(np.ones(16), 'nobody'), 'nobody'), (adding(np.ones(16), species='unicorn'), 'report new: unknown species'), (adding(np.ones(16), lat=91., lon=0.), 'no such place'), (adding(np.ones(16), tags='x' * 41), 'report new: not a tag'),
                         (lambda: filled.search(np.full(16, np.nan)), 'NaN'), (lambda: filled.search(np.zeros(16)), 'all zeros'), (lambda: filled.search(np.ones((2, 17))), 'length 16'),
                         (lambda: filled.search(np.ones(16), 0), 'k is 0'), (lambda: filled.search(np.ones(16), species='unicorn'), 'unknown species'),
                         (lambda: filled.search(np.ones(16), within_km=3), 'of what'), (lambda: filled.search(np.ones(16), since='2026-02-02', until='2026-01-01'), 'empty'),

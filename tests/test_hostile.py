@@ -38,7 +38,7 @@ def photo(work): return read_photos(work / 'photos').photos[0].path.read_bytes()
 
 @pytest.fixture(scope='module')
 def served(work):
-    with serving(work / 'quick', env=dict(PETLOST_TOKEN=TOKEN)) as (process, url):
+    with serving(work / 'quick', env=dict(PETLOST_TOKEN=TOKEN), limit=100) as (process, url):
         yield process, url
         assert process.poll() is None, 'the server died on the way'
 
@@ -228,7 +228,10 @@ def test_no_secret_photo_name_or_place_in_the_log(work, tmp_path, photo):
         HTTP.get(url + 'reports/report-of-maria'); HTTP.get(url + 'reports/report-of-marie')
         ask(url, photo, near='51.2187,4.4025', seen='2026-03-04T18:31Z'); ask(url, photo, species='marias-word'); ask(url, b'no photo')
         HTTP.post(url + 'verdicts', headers=KEY, json=dict(report='report-of-maria', other='nobody-else', said='same', reviewer='Nora-the-reviewer'))
-        HTTP.post(url, files=[('photo', ('marias-garden.jpg', photo))])
+        person = dict(headers={'accept': 'text/html'}, follow_redirects=True)
+        listed = HTTP.post(url, files=[('photo', ('marias-garden.jpg', photo))], data=dict(near='51.2187,4.4025', seen='2026-03-04T18:31', zone='UTC'), **person)
+        HTTP.get(f'{listed.url}/pair?report=report-of-maria', **person); HTTP.get(url + 'report/report-of-maria', **person); HTTP.get(url + 'place?near=51.2187,4.4025', **person)
+        for token in (TOKEN, 'another-secret-of-16'): HTTP.post(url + 'signin', data=dict(token=token), **person)
         HTTP.delete(url + 'reports/report-of-maria', headers=KEY)
         raw(url, b'GET /marias-address?near=51.2187 HTTP/1.1\r\nHost: marias-host\r\nbroken\r\n\r\n'); HTTP.get(url + 'marias-address')
         (folder / 'catalogue.db').write_bytes(b'marias-broken-database'); ask(url, photo); HTTP.get(url + 'reports/report-of-maria')
@@ -242,13 +245,14 @@ def test_no_answer_says_where_anything_lies(work, tmp_path, photo):
     folder = shutil.copytree(work / 'quick', tmp_path / 'c')
     def everything(url):
         form = dict(headers=KEY, data=dict(id='a'), files=[('photo', ('a', photo))])
-        yield from (HTTP.get(url + path) for path in ('', 'ping', 'metrics', 'openapi.json', 'reports/a', 'nowhere'))
-        yield from (ask(url, photo), ask(url, b'x'), HTTP.post(url, files=[('photo', ('a', photo))]), HTTP.post(url + 'reports', **form), HTTP.delete(url + 'reports/a', headers=KEY))
+        yield from (HTTP.get(url + path) for path in ('ping', 'metrics', 'openapi.json', 'reports/a', 'nowhere'))
+        yield from (HTTP.get(url + path, headers={'accept': 'text/html'}) for path in ('', 'place', 'map.svg', 'report/a', 'signin', 'search/x', 'nowhere'))
+        yield from (ask(url, photo), ask(url, b'x'), HTTP.post(url, files=[('photo', ('a', photo))], headers={'accept': 'text/html'}, follow_redirects=True), HTTP.post(url + 'reports', **form), HTTP.delete(url + 'reports/a', headers=KEY))
         yield HTTP.post(url + 'verdicts', headers=KEY, json=dict(report='a', other='b', said='same'))
     def check(url):
         for reply in everything(url):
             text = reply.text + str(reply.headers)
-            assert str(tmp_path) not in text and '/tmp' not in text and 'Traceback' not in text and '.py' not in text and reply.status_code in (200, 201, 400, 404, 422, 503), (reply.url, reply.text)
+            assert str(tmp_path) not in text and '/tmp' not in text and 'Traceback' not in text and '.py' not in text and reply.status_code in (200, 201, 400, 404, 410, 422, 503), (reply.url, reply.text)
     with serving(folder, env=dict(PETLOST_TOKEN=TOKEN)) as (_, url):
         check(url)
         with Catalogue.open(folder, write=True): check(url)

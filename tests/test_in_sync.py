@@ -23,7 +23,7 @@ def copy(tmp_path_factory):
 
 def names(folder, ending): return sorted(p.name for p in folder.glob(f'*{ending}'))
 
-@pytest.mark.parametrize('folder, ending', [('petlost', '.py'), ('nbs', '.ipynb'), ('nbs/tutorials', '.ipynb')])
+@pytest.mark.parametrize('folder, ending', [('petlost', '.py'), ('nbs', '.ipynb'), ('nbs/tutorials', '.ipynb'), ('nbs/explanations', '.ipynb')])
 def test_what_is_there_is_what_the_notebooks_make(copy, folder, ending):
     assert names(ROOT / folder, ending) == names(copy / folder, ending)
     _, differ, broken = filecmp.cmpfiles(ROOT / folder, copy / folder, names(copy / folder, ending), shallow=False)

@@ -16,6 +16,7 @@ from petlost.search import index_photos
 from petlost.serve import MAX_BODY, create_app
 
 HTTP = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))  # every request on a connection of its own
+PERSON = {'accept': 'text/html'}
 PROGRAM = 'import json, sys; from petlost.serve import serve; serve(sys.argv[1], port=0, **json.loads(sys.argv[2]))'
 
 
@@ -272,6 +273,16 @@ def test_sigterm_finishes_what_it_began_and_exits_0(work, photo):
         assert process.stdout.read() == '' and {line['event'] for line in logged(process)} == {'request'}
 
 
+def test_an_idle_connection_is_kept_as_long_as_a_proxy_keeps_it(url):
+    host, port = re.match(r'http://(.+):(\d+)/', url).groups()
+    ask_ping = b'GET /ping HTTP/1.1\r\nHost: x\r\n\r\n'
+    with socket.create_connection((host, int(port)), timeout=20) as s:
+        for pause in 0, 11:  # longer than uvicorn would wait, and than our own patience with half a header
+            time.sleep(pause)
+            s.sendall(ask_ping)
+            assert s.recv(1000).startswith(b'HTTP/1.1 200')
+
+
 def test_sigterm_while_loading_exits_0(work):
     with server(work / 'catalogue') as (process, _):
         process.send_signal(signal.SIGTERM)
@@ -311,17 +322,24 @@ def test_serving_loads_no_training_and_no_cloud():
 def test_page_shows_the_same_ranking(url, photo):
     form = HTTP.get(url)
     assert form.status_code == 200 and 'type="file"' in form.text and "default-src 'none'" in form.headers['content-security-policy']
-    page = HTTP.post(url, files={'photo': ('x.jpg', photo, 'image/jpeg')}, data={'species': '', 'status': ''})
-    assert page.status_code == 200 and re.findall(r'class="report">\d+\. (.*?)<', page.text) == [h['report'] for h in ask(url, photo).json()]
-    assert page.text.count('src="data:image/jpeg;base64,') == 10 and '<script' not in page.text
+    page = HTTP.post(url, files={'photo': ('x.jpg', photo, 'image/jpeg')}, data={'species': '', 'status': ''}, follow_redirects=True)
+    assert page.status_code == 200 and re.findall(r'<p class="id">(.*?)</p>', page.text) == [h['report'] for h in ask(url, photo, k=12).json()]
+    assert page.headers['cache-control'] == 'no-store' and re.findall('<script[^>]*>', page.text) == re.findall('<script src="/static/page.js[^>]*>', page.text)
+    for source in re.findall(r'<img src="/(.*?)"', page.text):
+        picture = HTTP.get(url + source.replace('&amp;', '&'))
+        assert picture.status_code == 200 and picture.content[:3] == b'\xff\xd8\xff' and re.match('no-store|private', picture.headers['cache-control'])
 
 
 def test_page_refuses_in_words(url, photo):
     assert 'choose a photo' in HTTP.post(url, data={'species': 'dog'}).text
-    bad = HTTP.post(url, files={'photo': ('x.jpg', b'nothing', 'image/jpeg')})
+    bad = HTTP.post(url, files={'photo': ('x.jpg', b'nothing', 'image/jpeg')}, headers=PERSON)
     assert bad.status_code == 422 and 'not a picture' in bad.text
     assert HTTP.post(url, files={'photo': ('x.jpg', bytes(MAX_BODY + 1), 'image/jpeg')}).status_code == 413
     assert HTTP.post(url, files={'photo': ('x.jpg', photo, 'image/jpeg')}, data={'species': '<i>'}).text.count('<i>') == 0
+    for path, status in ('nowhere', 404), ('search/gone', 410), ('report/nobody', 404), ('add', 403):
+        refused = HTTP.get(url + path, headers=PERSON)
+        assert refused.status_code == status and refused.headers['content-type'].startswith('text/html') and '<h1>' in refused.text
+        assert HTTP.get(url + path).headers['content-type'] == 'application/json'
 
 
 def test_page_escapes_what_a_report_says(tmp_path, photo):
@@ -331,7 +349,7 @@ def test_page_escapes_what_a_report_says(tmp_path, photo):
     index_photos(read_photos(tmp_path / 'photos'), tmp_path / 'catalogue', model='colour-histogram')
     with server(tmp_path / 'catalogue') as (_, url):
         wait_ready(url)
-        page = HTTP.post(url, files={'photo': ('x.jpg', photo, 'image/jpeg')}).text
+        page = HTTP.post(url, files={'photo': ('x.jpg', photo, 'image/jpeg')}, follow_redirects=True).text
     assert '<img src=x' not in page and '&lt;img src=x onerror=alert(1)&gt;' in page
 
 
