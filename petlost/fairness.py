@@ -137,6 +137,23 @@ def _compared(outcome, label, source, chosen, known, draws, plays, seed):
     if asked.any(): chance[asked] = chance_of_any(outcome, label, source, chosen[:, asked], known[:, asked], plays, seed)
     return zip(n.tolist(), map(_interval, d[0], drawn.T), chance.tolist())
 
+# %% ../nbs/02i_fairness.ipynb #a71c09de
+def _groups(names, outcomes, label, source, chosen, known, crossed, n_boot, plays, seed):
+    "The figures of `fairness` from the outcomes of searches, sorted by pet."
+    def of(asked, value): # what the searches that ask for it say; pets numbered anew
+        rows = outcomes[:, asked] > 0
+        who, pet = np.unique(label[rows], return_inverse=True)
+        weights = np.random.default_rng(seed).multinomial(len(who), np.full(len(who), 1 / len(who)), n_boot).astype(float) if len(who) else None
+        return outcomes[rows, value], pet, source[np.searchsorted(label, who)], chosen[rows], known[rows], weights
+    def level(asked, value):
+        outcome, pet, of_pet, here, known, weights = of(asked, value)
+        return _means(outcome, pet, here, known, len(of_pet), weights) if len(of_pet) else [Interval(*[np.nan] * 3)] * len(names)
+    columns = [level(0, 1), level(6, 7) if crossed else [Interval(*[np.nan] * 3)] * len(names), level(0, 4)]
+    judged = list(_compared(*of(6, 7) if crossed and outcomes[:, 6].any() else of(0, 1), plays, seed))
+    rows = outcomes[:, 0] > 0
+    pets = [len(np.unique(label[rows & here])) for here in chosen.T]
+    return [Group(name, n, int((rows & here).sum()), *levels, *found) for name, n, here, levels, found in zip(names, pets, chosen.T, zip(*columns), judged)]
+
 # %% ../nbs/02i_fairness.ipynb #8ee2805c
 def fairness(
     vectors: np.ndarray, # float32 [n, d], unit rows
@@ -156,22 +173,6 @@ def fairness(
     chosen = np.stack([np.ones(len(v), bool), *(said[a] == w for a, w in names)], axis=1)
     known = np.stack([np.ones(len(v), bool), *(np.not_equal(said[a], None) for a, _ in names)], axis=1)
     return _groups(['all', *map(': '.join, names)], outcomes, label, source, chosen, known, scenes is not None, n_boot, plays, seed)
-
-def _groups(names, outcomes, label, source, chosen, known, crossed, n_boot, plays, seed):
-    "The figures of `fairness` from the outcomes of searches, sorted by pet."
-    def of(asked, value): # what the searches that ask for it say; pets numbered anew
-        rows = outcomes[:, asked] > 0
-        who, pet = np.unique(label[rows], return_inverse=True)
-        weights = np.random.default_rng(seed).multinomial(len(who), np.full(len(who), 1 / len(who)), n_boot).astype(float) if len(who) else None
-        return outcomes[rows, value], pet, source[np.searchsorted(label, who)], chosen[rows], known[rows], weights
-    def level(asked, value):
-        outcome, pet, of_pet, here, known, weights = of(asked, value)
-        return _means(outcome, pet, here, known, len(of_pet), weights) if len(of_pet) else [Interval(*[np.nan] * 3)] * len(names)
-    columns = [level(0, 1), level(6, 7) if crossed else [Interval(*[np.nan] * 3)] * len(names), level(0, 4)]
-    judged = list(_compared(*of(6, 7) if crossed and outcomes[:, 6].any() else of(0, 1), plays, seed))
-    rows = outcomes[:, 0] > 0
-    pets = [len(np.unique(label[rows & here])) for here in chosen.T]
-    return [Group(name, n, int((rows & here).sum()), *levels, *found) for name, n, here, levels, found in zip(names, pets, chosen.T, zip(*columns), judged)]
 
 # %% ../nbs/02i_fairness.ipynb #14a7ed25
 def _signed(i): return f'{i.value:+.3f} [{i.low:+.2f} {i.high:+.2f}]' if i.value == i.value else '-'

@@ -58,7 +58,7 @@ def photo_groups(
     "Who is found less often, in real photos; raises `ValueError` where nothing can be looked for."
     return fairness(seen.vectors[model], *seen.facts, photo_words(seen), **how)
 
-# %% ../nbs/05b_for_whom.ipynb #5a5852ab
+# %% ../nbs/05b_for_whom.ipynb #6c287dc0
 VIEWS = {'front': (0, 12), 'half from the side': (45, 12), 'side': (90, 12), 'rear': (180, 12), 'above': (25, 68)} # degrees around the pet, and above the horizon
 _PLACES = ('sofa', 'street', 'garden', 'room', 'kitchen')
 
@@ -86,9 +86,9 @@ def drawn_groups(
     photos, labels, views = draw_views(pets, seed)
     segmenter = get_segmenter(model.segmenter)
     vectors = np.concatenate([model([photo], segmenter([photo])) for photo in photos])
-    return fairness(vectors, labels, None, None, {'drawn, view': views}, seed=seed, **how)
+    return fairness(vectors, labels, None, None, {'view': views}, seed=seed, **how)
 
-# %% ../nbs/05b_for_whom.ipynb #207e3274
+# %% ../nbs/05b_for_whom.ipynb #70bc0b2c
 def summary(
     groups: list[Group], # of photos, drawn or not
 ) -> str: # of one to four sentences
@@ -101,7 +101,7 @@ def _markdown(groups):
     head, *rows = fairness_rows(groups)
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in (head, ['---'] * len(head), *rows))
 
-# %% ../nbs/05b_for_whom.ipynb #10158fe1
+# %% ../nbs/05b_for_whom.ipynb #d189ea8e
 _RULE = f'''Each pet counts once. The difference is that of a group from the other pets *of the same sources*, in cross-scene rank-1 (in rank-1 for drawn pets), so that a group is not good or bad because the source is.
 *Worse* or *better*: the chance that any of the groups would be so remarkable, if none differed, is at most {ALPHA:.0%}. *Too few pets to say*: fewer than {LEAST} can be compared, or the interval reaches more than {WIDE:g} to either side.
 In brackets: 95 % interval, bootstrap over pets. Species are from the labels; coat (voted by a pet's photos), size in the photo, light and outline are estimated from photo and mask. The outline stands in for the view: from the side a pet is wide, from the front, behind or above it is tall.'''
@@ -125,7 +125,7 @@ Of drawn pets the view is known, each pet is its own comparison, and the figures
 {_markdown(drawn)}
 '''
 
-# %% ../nbs/05b_for_whom.ipynb #ae3066a9
+# %% ../nbs/05b_for_whom.ipynb #04b9e18a
 def record_groups(
     path: str|Path,      # a model's folder, or a listing in it
     groups: list[Group], # of real photos
