@@ -75,7 +75,7 @@ def check(
     print(f'{checked.summary()}\nsee {out}')
 
 # %% ../nbs/07_cli.ipynb #0f6a9b11
-def _index(found, to: str, model: str, species, status, from_photos: bool, masks_from, reembed: bool):
+def _index(found, to: str, model: str|None, species, status, from_photos: bool, masks_from, reembed: bool):
     "Photos into a catalogue, with what the options say of their reports."
     from dataclasses import replace
     from petlost.photoset import facts_from_photos
@@ -96,7 +96,7 @@ def _print_info(catalogue: str):
 def index(
     to: Annotated[str, Option(help='the catalogue, a folder or milvus://HOST:PORT/NAME; made when missing')],
     photos: Photos=None,
-    model: Model='petlost',
+    model: Annotated[str|None, Option('--model', help="a model's folder, petlost, petlost-fast, timm:<name>; by default that of the catalogue, and petlost for a new one")]=None,
     species: Species=None,
     status: Status=None,
     root: Annotated[Path|None, Option(help='where the photos of a list are: a folder or a ZIP; by default beside the list')]=None,

@@ -22,7 +22,7 @@ from .facts import filled
 from .photo import BadPhoto
 from .photoset import Photo, PhotoSet
 from .embed import PetEmbedder, embed_photos, embed_set, listing_of, load_model, open_model, save_model
-from .engines import catalogue_at, model_at, open_catalogue
+from .engines import catalogue_at, model_at, model_for, open_catalogue
 from .attributes import look_row
 from .calibrate import Calibration, calibration_by_source, ece, fit_abstain, fit_calibration, search_pairs
 from .evaluate import Figures, Shortcut, chance, retrieval
@@ -52,7 +52,7 @@ def _row(done, segmenter: str|None) -> PhotoRow:
 def index_photos(
     photoset: PhotoSet,      # what `read_photos` found
     where: str|Path,         # the catalogue, a folder or an address in Milvus; made when missing
-    model: str|Path='petlost', # as `load_model` takes it
+    model: str|Path|None=None, # as `load_model` takes it; by default the catalogue's own, and `petlost` for a new one
     batch: int=32,           # photos a transaction
     progress: bool=False,    # show a bar
     masks_from: str|Path|None=None, # another catalogue with these photos: what its segmenter found is used, if this model's is the same
@@ -61,7 +61,7 @@ def index_photos(
 ) -> Indexed: # counts, and what could not be used
     "Add photos and the facts of their reports to a catalogue. Resumable; raises `CatalogueError` when it cannot be written."
     result, rows = Indexed(problems=list(photoset.problems)), []
-    with catalogue_at(masks_from) if masks_from else nullcontext() as older, open_catalogue(where, own := load_model(model), reembed) as catalogue:
+    with catalogue_at(masks_from) if masks_from else nullcontext() as older, open_catalogue(where, own := model_for(where, model), reembed) as catalogue:
         def keep():
             result.added += catalogue.add([facts[r] for r in dict.fromkeys(row.report for row in rows)], rows); rows.clear()
         before, there, known, repeats = catalogue.reports(), len(catalogue.keys()), catalogue.keys(of_model=True), len(catalogue.repeats())

@@ -43,7 +43,7 @@ def shown(
     ends = [f'{figure[end]:,.{max(0, digits - 1)}f}' for end in ('low', 'high')]
     return f'{text} [{" ".join(ends)}]'
 
-# %% ../nbs/02k_where_we_stand.ipynb #6dd7d4fe
+# %% ../nbs/02k_where_we_stand.ipynb #6e71f3c5
 _MEASURES = dict(cross_rank1='cross-scene rank-1', rank1='rank-1', mAP='mAP')
 
 def _headline(rows: list[dict]) -> str: # the measure by which ways are compared
@@ -57,7 +57,7 @@ def accuracy_table(
     lead = _headline(rows)
     for r in rows:
         costs = [cell for kind in ('photo', 'phone') for cell in ([shown(r[kind]['ms'], 0), shown(r[kind]['ratio'], 2)] if kind in r else ['-', '-'])]
-        lines.append([r['who'], r['version'], *(shown(r[m]) for m in _MEASURES), shown(r['gain'].get(lead)), *costs, f'{r["mb"]:,.0f}' if 'mb' in r else '-'])
+        lines.append([r['who'], r['version'], *(shown(r[m]) for m in _MEASURES), '' if r is rows[0] else shown(r['gain'].get(lead)), *costs, f'{r["mb"]:,.0f}' if 'mb' in r else '-'])
     return _table(['way', 'version', *_MEASURES.values(), f'gain of petlost, {_MEASURES[lead]}', 'ms a photo', 'ratio', 'ms, 12 megapixels', 'ratio', 'MB'], lines)
 
 # %% ../nbs/02k_where_we_stand.ipynb #461bcfe9
@@ -87,7 +87,7 @@ def defeats(
         lines += [f'{job["job"]}: {r["who"]} takes {r["ratio"]:.2f} of what petlost takes' for job in s.get('jobs', []) for r in job['rows'][1:] if r['ratio'] < 1]
     return lines
 
-# %% ../nbs/02k_where_we_stand.ipynb #10adab66
+# %% ../nbs/02k_where_we_stand.ipynb #593b5048
 def draw_standing(
     found: dict, # as `read_standing` gives it, with the step `rivals`
 ): # a matplotlib figure
@@ -99,7 +99,7 @@ def draw_standing(
         x, y = r['photo']['ms']['value'], r[lead]
         colour = 'C3' if r['who'].startswith('petlost') and 'tester' not in r['who'] else 'C0'
         ax.errorbar(x, y['value'], [[y['value'] - y['low']], [y['high'] - y['value']]], fmt='o', color=colour, label=f'{number} {r["who"]}')
-        ax.annotate(f'{number}', (x, y['value']), xytext=(4, 4), textcoords='offset points', fontsize=8)
+        ax.annotate(f'{number}', (x, y['value']), xytext=(4 if number % 2 else -12, 4), textcoords='offset points', fontsize=8)
     ax.set(xscale='log', xlabel='ms of one core a photo', ylabel=_MEASURES[lead], ylim=(0, 1))
     ax.legend(fontsize=7, frameon=False, loc='center left', bbox_to_anchor=(1, .5))
     fig.tight_layout()
