@@ -10,9 +10,9 @@ demo: .venv/core
 	petlost demo
 
 test: .venv/dev .venv/milvus/ready .venv/browser
-	timeout 300 pytest -q tests/test_in_sync.py
-	timeout 1500 nbdev_test
-	timeout 1500 pytest -q tests --ignore tests/test_in_sync.py
+	timeout 600 pytest -q tests/test_in_sync.py
+	timeout 2400 nbdev_test
+	timeout 2400 pytest -q tests --ignore tests/test_in_sync.py
 
 setup: .venv/dev
 
