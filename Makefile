@@ -19,9 +19,9 @@ setup: .venv/dev
 lab: .venv/dev
 	jupyter lab nbs
 
-# What a search needs, without torch: about a tenth of the whole.
+# What a search and its page need, without torch: about a tenth of the whole.
 .venv/core: settings.ini setup.py requirements.lock | .venv/uv
-	$(BIN)/uv pip install -q -c requirements.lock -e .
+	$(BIN)/uv pip install -q -c requirements.lock -e '.[serve]'
 	touch $@
 
 # Everything, exactly as locked.
