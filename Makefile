@@ -118,7 +118,7 @@ site: .venv/dev
 
 # Choose versions anew within the bounds of settings.ini.
 lock: .venv/uv
-	$(BIN)/uv pip compile -q setup.py --extra dev --no-header --no-annotate -o requirements.lock
+	$(BIN)/uv pip compile -q setup.py --extra dev --python-version 3.11 --no-header --no-annotate -o requirements.lock
 
 # The first page is a notebook like the others; its links are relative to nbs/.
 README.md: nbs/index.ipynb | .venv/dev
