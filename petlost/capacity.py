@@ -105,8 +105,12 @@ def instances_for(
 ) -> int:
     "The fewest instances that answer in time, where each gets its share by chance; raises `ValueError` when an idle one would not."
     if model.quantile(0) > p99: raise ValueError(f'even alone, a search takes {1e3 * model.quantile(0):.0f} ms at the 99th percentile, more than {1e3 * p99:.0f}')
-    least = max(1, math.ceil(rate / model.capacity))
-    return next(n for n in range(least, 2 * least + 1000) if model.quantile(rate / n) <= p99)
+    enough = lambda n: model.quantile(rate / n) <= p99
+    high = max(1, math.ceil(rate / model.capacity))
+    low = high - 1 # too few
+    while not enough(high): low, high = high, 2 * high
+    while high - low > 1: low, high = (low, middle) if enough(middle := (low + high) // 2) else (middle, high)
+    return high
 
 def busiest(
     model: LoadModel,

@@ -2,7 +2,7 @@
 import json, math
 
 import numpy as np, pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from petlost.capacity import Fleet, LoadModel, Policy, busiest, erlang_c, instances_for, play, spike
 from petlost.cost import Measured, dollars_a_core_second, month, read_prices
@@ -26,6 +26,7 @@ def test_who_asks_for_more_waits_longer(model, a, b):
 
 @settings(deadline=None, max_examples=40)
 @given(models, st.floats(.1, 500))
+@example(LoadModel(.2, .2, 0, 1), 434.) # most of them idle
 def test_instances_are_enough_and_not_one_too_many(model, rate):
     limit = 1.5 * model.quantile(0)
     n = instances_for(model, rate, limit)
