@@ -2,6 +2,7 @@
 import base64, hashlib, io, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, tarfile, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx, numpy as np, pytest
@@ -274,13 +275,12 @@ def test_sigterm_finishes_what_it_began_and_exits_0(work, photo):
 
 
 def test_an_idle_connection_is_kept_as_long_as_a_proxy_keeps_it(url):
-    host, port = re.match(r'http://(.+):(\d+)/', url).groups()
-    ask_ping = b'GET /ping HTTP/1.1\r\nHost: x\r\n\r\n'
-    with socket.create_connection((host, int(port)), timeout=20) as s:
-        for pause in 0, 11:  # longer than uvicorn would wait, and than our own patience with half a header
-            time.sleep(pause)
-            s.sendall(ask_ping)
-            assert s.recv(1000).startswith(b'HTTP/1.1 200')
+    connection, line = HTTPConnection(url.split('/')[2], timeout=20), None
+    for pause in 0, 11:  # longer than uvicorn would wait, and than our own patience with half a header
+        time.sleep(pause)
+        connection.request('GET', '/ping')
+        answer, line = connection.getresponse(), line or connection.sock
+        assert answer.read() and answer.status == 200 and connection.sock is line
 
 
 def test_sigterm_while_loading_exits_0(work):

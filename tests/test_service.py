@@ -232,4 +232,4 @@ def test_searches_that_were_given_up_hold_no_photos(days, bodies):
         blocked.set(); service.close()
         return before, after
     before, after = asyncio.run(many())
-    assert after < before + 50, f'{before:.0f} MB, then {after:.0f}'
+    assert after < before + 100, f'{before:.0f} MB, then {after:.0f}'  # of 200 that came
