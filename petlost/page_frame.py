@@ -164,7 +164,7 @@ def page(
                 Link(rel='stylesheet', href=static_file('page.css')[1]), Link(rel='icon', href=static_file('icon.svg')[1]), Script(src=static_file('page.js')[1], defer=True))
     body = Body(A(say('skip'), href='#content', cls='skip'), _around(request, say), Main(H1(title), *content, id='content', tabindex='-1', cls='wide' if wide else None),
                 Footer(P(say('privacy')), P(say('footer'))), Div(P(say('working')), P(say('still'), hidden=True), id='busy', role='status', aria_live='polite', hidden=True))
-    return HTMLResponse('<!doctype html>\n' + to_xml(Html(head, body, lang=say.language), indent=False), status, HEADERS | {'Vary': 'Accept-Language, Cookie'} | (headers or {}))
+    return HTMLResponse(to_xml(Html(head, body, lang=say.language), indent=False), status, HEADERS | {'Vary': 'Accept-Language, Cookie'} | (headers or {}))
 
 # %% ../nbs/05w_page_frame.ipynb #554e07c0
 def row(
