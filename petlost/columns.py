@@ -123,7 +123,7 @@ def _learn(self: Columns,
 ) -> np.ndarray: # numbers of photos that were not known
     "These are the facts and photos of some reports, known or new."
     at, there = _at(self.num, facts[0])
-    for name, values in zip(_REPORTS, facts):
+    for name, values in zip(_REPORTS, facts, strict=True):
         self._columns[name].rows[at] = values[there]
         self._columns[name].extend(values[~there])
     owners = np.searchsorted(self.num, owners)
